@@ -1,0 +1,63 @@
+import Core
+import TestServers
+import Testing
+
+@testable import Broker
+
+/// The brokers we ship, each on a fresh server or database of its own.
+enum Engine: String, CaseIterable, Sendable, CustomTestStringConvertible {
+    case rabbitMQ = "RabbitMQ"
+
+    var testDescription: String { rawValue }
+
+    /// Whether a consumer holds more than it has begun.
+    var takesAhead: Bool { self == .rabbitMQ }
+
+    static var available: [Engine] {
+        TestServers.areAvailable ? allCases : []
+    }
+
+    func world(_ queues: [Queue]) async throws -> World {
+        let metrics = Metrics()
+        switch self {
+        case .rabbitMQ:
+            let url = try await TestServers.rabbitmq()
+            guard let address = AMQPAddress(url) else { throw NeverHappened() }
+            return World(
+                metrics: metrics,
+                open: {
+                    RabbitMQBroker(
+                        address, queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(), log: .testing)
+                },
+                crash: { queue in
+                    let link = Link(
+                        address: address, book: QueueBook(queues), settings: RabbitMQSettings(), time: SystemTime(),
+                        log: .silent, metrics: BrokerMetrics(Metrics()))
+                    let connection = try link.connect(name: "doomed")
+                    try connection.limitUnacknowledged(to: 1, on: 1)
+                    try connection.subscribe(to: queue, tag: "doomed", on: 1)
+                    let end = SystemTime().uptime + .seconds(30)
+                    while SystemTime().uptime < end {
+                        if let taken = try connection.nextMessage() { return taken.begun }
+                        connection.wait(WakeUp(), limit: .milliseconds(100))
+                    }
+                    throw NeverHappened()
+                })
+        }
+    }
+}
+
+/// A server with queues, and brokers to talk to it.
+struct World: Sendable {
+    let metrics: Metrics
+    /// Another process, as it were.
+    let open: @Sendable () async throws -> any Broker
+    /// Takes a message and dies with it; returns the attempt that this was.
+    let crash: @Sendable (String) async throws -> Int
+}
+
+extension Log {
+    static var testing: Log {
+        Environment.process.has("BROKER_TEST_LOG") ? Log(service: "test", level: .debug) : .silent
+    }
+}
