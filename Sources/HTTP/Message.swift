@@ -61,6 +61,8 @@ public struct Request: Sendable {
     public var language = Language.english
     public var identity = Identity.nobody
     public var log = Log.silent
+    /// On the clock that is never set back, for the time its answer took.
+    public var arrivedAt: Duration = .zero
 
     public init(
         _ method: Method, _ path: String, query: Query = Query(), headers: Headers = [:], body: Body = .empty,
