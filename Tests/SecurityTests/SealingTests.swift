@@ -19,7 +19,7 @@ private let place = SealBinding("telegram_sessions", "6f1c", "session")
     func `opens to what was sealed`(text: String) throws {
         let sealed = keys.seal(Secret(text), for: place)
         #expect(try keys.open(sealed, for: place).expose() == text)
-        #expect(text.isEmpty || !sealed.contains(text))
+        #expect(text.count < 8 || !sealed.contains(text))
     }
 
     /// draft-irtf-cfrg-xchacha-03, A.3.1, laid out as we store it: same key, nonce and text give its
