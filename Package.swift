@@ -61,6 +61,11 @@ let package = Package(
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
         driver("LocalServers", ["Core"]),
 
+        // 3. What every service shares
+        library(
+            "ServiceKit",
+            ["Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security"]),
+
         .executableTarget(
             name: "Bench",
             dependencies: [

@@ -12,66 +12,67 @@ public enum Dialect: Sendable {
     }
 }
 
-/// What can go wrong, in the words a caller can act on.
-public enum StorageError: Error, Equatable, Sendable {
-    /// The database cannot be reached; it is being tried again. Nothing was changed, unless `mayHaveRun`.
-    case unavailable(reason: String, mayHaveRun: Bool)
-    /// No connection became free in time.
-    case poolExhausted
-    /// The statement took longer than it was given.
-    case timedOut
-    case uniqueViolation(constraint: String)
-    case foreignKeyViolation(constraint: String)
-    case checkViolation(constraint: String)
-    /// Serialisation kept failing after all retries.
-    case contended
-    /// The statement itself is wrong; a bug of ours.
-    case statement(reason: String, code: String)
-    /// A row did not hold what was read from it.
-    case unexpectedColumn(String)
-    /// A migration that was applied has been changed, or one is missing.
-    case migration(reason: String)
+/// How much of other transactions one may see. SQLite's are always serialisable: it has one writer.
+public enum Isolation: Sendable {
+    case readCommitted
+    case repeatableRead
+    case serializable
 }
 
-/// One row of a result. Columns are read by name, in the type the caller says.
-public struct Row: Sendable {
-    let names: ColumnNames
-    let values: [SQLValue]
-
-    public subscript(name: String) -> SQLValue? { names.index(of: name).map { values[$0] } }
-}
-
-/// The column names of a result, shared by its rows.
-final class ColumnNames: Sendable {
-    let names: [String]
-    init(_ names: [String]) { self.names = names }
-    func index(of name: String) -> Int? { names.firstIndex(of: name) }
-}
-
-/// A database of either engine. Every call has a deadline (the pool's waiting and the statement's own time).
+/// A database of either engine. Every call has a deadline: the pool's waiting and the statement's own time.
+///
+/// `timeout` bounds each statement; without it the pool's settings do.
 public protocol Database: Sendable {
     var dialect: Dialect { get }
 
-    /// Runs one statement; its rows are all in memory afterwards.
+    /// Runs one statement; its rows are all in memory afterwards. It is run again after a serialisation
+    /// failure or a deadlock, for it had no effect then.
     @discardableResult
-    func run(_ sql: SQL) async throws -> [Row]
+    func run(_ sql: SQL, timeout: Duration?) async throws -> Rows
 
     /// Runs `body` in one transaction on one connection: synchronously, on the connection's own thread, so
     /// that nothing slips between its statements and no `await` holds a lock. It is run again after a
     /// serialisation failure or a deadlock, so it changes nothing but the database.
+    ///
+    /// Whatever is thrown rolls it back. A statement's error that `body` swallows does too, and is thrown.
     func transaction<Result: Sendable>(
-        _ body: @escaping @Sendable (any Transaction) throws -> Result
+        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result
 
-    /// Hands out a large result in chunks of rows with back-pressure, in constant memory.
+    /// Hands out a large result of a SELECT in chunks of rows with back-pressure, in constant memory.
     func stream(
-        _ sql: SQL, chunk: Int, _ body: @escaping @Sendable ([Row]) async throws -> Void
+        _ sql: SQL, chunk: Int, timeout: Duration?, _ body: ([Row]) async throws -> Void
     ) async throws
+
+    /// Writes chunks of rows as they come, all in one transaction, with back-pressure: the next chunk is
+    /// asked for when the last one has gone out. Returns the number of rows.
+    @discardableResult
+    func copy<Chunks: AsyncSequence>(
+        into table: StaticString, columns: [StaticString], rows: Chunks
+    ) async throws -> Int where Chunks.Element == [[SQLValue]]
 
     /// Whether the database answers, for health.
     func ping() async throws
 
+    /// Lets what runs finish, refuses the rest, and closes the connections.
     func close() async
+}
+
+extension Database {
+    @discardableResult
+    public func run(_ sql: SQL) async throws -> Rows { try await run(sql, timeout: nil) }
+
+    public func transaction<Result: Sendable>(
+        isolation: Isolation = .readCommitted, _ body: @escaping @Sendable (any Transaction) throws -> Result
+    ) async throws -> Result {
+        try await transaction(isolation: isolation, timeout: nil, body)
+    }
+
+    public func stream(_ sql: SQL, chunk: Int = 500, _ body: ([Row]) async throws -> Void) async throws {
+        try await stream(sql, chunk: chunk, timeout: nil, body)
+    }
+
+    public func ping() async throws { try await run("SELECT 1", timeout: .seconds(2)) }
 }
 
 /// The statements of one transaction.
@@ -79,9 +80,12 @@ public protocol Transaction {
     var dialect: Dialect { get }
 
     @discardableResult
-    func run(_ sql: SQL) throws -> [Row]
+    func run(_ sql: SQL) throws -> Rows
 
     /// Writes many rows at once: COPY on PostgreSQL, one prepared INSERT on SQLite. Returns their number.
     @discardableResult
     func copy(into table: StaticString, columns: [StaticString], rows: [[SQLValue]]) throws -> Int
+
+    /// Runs several statements without arguments, separated by semicolons: for migrations.
+    func script(_ text: StaticString) throws
 }

@@ -29,6 +29,12 @@ public struct SQL: ExpressibleByStringInterpolation, Sendable {
         arguments = []
     }
 
+    /// For statements the library itself puts together.
+    init(_ text: String, _ arguments: [SQLValue] = []) {
+        self.text = text
+        self.arguments = arguments
+    }
+
     public init(stringInterpolation: StringInterpolation) {
         text = stringInterpolation.text
         arguments = stringInterpolation.arguments

@@ -1,0 +1,148 @@
+import Core
+import Synchronization
+
+/// A database over pools of connections: one for PostgreSQL; for SQLite one connection that writes and some
+/// that read.
+struct PooledDatabase<Connection: BlockingConnection>: Database {
+    let writers: ConnectionPool<Connection>
+    let readers: ConnectionPool<Connection>?
+    let context: PoolContext
+    let readOnly = ReadOnlyTexts()
+
+    init(writers: ConnectionPool<Connection>, readers: ConnectionPool<Connection>?, _ context: PoolContext) {
+        self.writers = writers
+        self.readers = readers
+        self.context = context
+    }
+
+    var dialect: Dialect { Connection.dialect }
+
+    func run(_ sql: SQL, timeout: Duration?) async throws -> Rows {
+        let pool = readers != nil && readOnly.contains(sql.text) ? readers ?? writers : writers
+        return try await again(context) {
+            try await pool.run(sql, limit: timeout ?? context.settings.statementTimeout)
+        }
+    }
+
+    func transaction<Result: Sendable>(
+        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
+    ) async throws -> Result {
+        let limit = timeout ?? context.settings.statementTimeout
+        return try await again(context) {
+            try await writers.session(limit: limit) { connection, ticket in
+                try OpenTransaction.run(on: connection, isolation, limit: limit, ticket, body)
+            }
+        }
+    }
+
+    func stream(
+        _ sql: SQL, chunk: Int, timeout: Duration?, _ body: ([Row]) async throws -> Void
+    ) async throws {
+        precondition(chunk > 0, "a chunk holds a row")
+        let limit = timeout ?? context.settings.statementTimeout
+        let pool = readers ?? writers
+        let lane = try await pool.lease()
+        let cursor: Int
+        do {
+            cursor = try await pool.perform(on: lane) { connection, ticket in
+                try connection.openCursor(Statement(sql: sql, limit: limit, ticket: ticket))
+            }
+        } catch {
+            pool.release(lane)
+            throw plain(error)
+        }
+        do {
+            while true {
+                let rows = try await pool.perform(on: lane) { connection, ticket in
+                    try connection.fetch(cursor, count: chunk, limit: limit, ticket)
+                }
+                if rows.isEmpty { break }
+                try await body(Array(rows))
+                if rows.count < chunk { break }
+            }
+        } catch {
+            try? await pool.perform(on: lane, isCancellable: false) { connection, _ in connection.closeCursor(cursor) }
+            pool.release(lane)
+            throw plain(error)
+        }
+        try? await pool.perform(on: lane, isCancellable: false) { connection, _ in connection.closeCursor(cursor) }
+        pool.release(lane)
+    }
+
+    func copy<Chunks: AsyncSequence>(
+        into table: StaticString, columns: [StaticString], rows: Chunks
+    ) async throws -> Int where Chunks.Element == [[SQLValue]] {
+        let limit = context.settings.statementTimeout
+        let (table, columns) = (table.description, columns.map(\.description))
+        let lane = try await writers.lease()
+        do {
+            try await writers.perform(on: lane) { connection, ticket in
+                try connection.begin(.readCommitted, limit: limit, ticket)
+                try connection.beginCopy(into: table, columns: columns, limit: limit, ticket)
+            }
+            for try await chunk in rows {
+                try await writers.perform(on: lane) { connection, _ in try connection.putCopy(chunk) }
+            }
+            let count = try await writers.perform(on: lane) { connection, _ in
+                let count = try connection.endCopy()
+                try connection.commit()
+                return count
+            }
+            writers.release(lane)
+            return count
+        } catch {
+            try? await writers.perform(on: lane, isCancellable: false) { connection, _ in connection.rollback() }
+            writers.release(lane)
+            throw plain(error)
+        }
+    }
+
+    func close() async {
+        await readers?.close()
+        await writers.close()
+    }
+}
+
+/// Runs `work` again after a conflict, with growing pauses, until the attempts are used up.
+func again<Result>(
+    _ attempts: Int, _ time: any TimeSource, _ random: any RandomSource, onConflict: () -> Void = {},
+    _ work: () async throws -> Result
+) async throws -> Result {
+    let backoff = Backoff(first: .milliseconds(5), ceiling: .milliseconds(500), jitter: 1)
+    var attempt = 1
+    while true {
+        do {
+            return try await work()
+        } catch let signal as ConnectionSignal {
+            onConflict()
+            guard attempt < attempts else { throw plain(signal) }
+            try await time.sleep(for: backoff.delay(after: attempt, random))
+            attempt += 1
+        }
+    }
+}
+
+private func again<Result>(_ context: PoolContext, _ work: () async throws -> Result) async throws -> Result {
+    try await again(
+        context.settings.attempts, context.time, context.random,
+        onConflict: { context.metrics.conflicts.increment() }, work)
+}
+
+/// What a caller may see of an error.
+func plain(_ error: any Error) -> any Error { error is ConnectionSignal ? StorageError.contended : error }
+
+/// SQL texts that are known to read only, so that they may go to a reader: SQLite itself says so when the
+/// writer first prepares them. Bounded, for texts may be put together from parts.
+final class ReadOnlyTexts: Sendable {
+    private let texts = Mutex<Set<String>>([])
+
+    func contains(_ text: String) -> Bool {
+        texts.withLock { texts in
+            if texts.contains(text) { return true }
+            // What begins like this cannot write in SQLite, which has no functions of ours with effects.
+            guard text.hasPrefix("SELECT"), texts.count < 1000 else { return text.hasPrefix("SELECT") }
+            texts.insert(text)
+            return true
+        }
+    }
+}

@@ -1,0 +1,379 @@
+import CPostgres
+import Core
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+struct PostgresTarget: Sendable {
+    let url: Secret<String>
+    let statementTimeout: Duration
+}
+
+/// One connection to PostgreSQL. Blocks the thread it is called on, and is closed when it is released.
+final class PostgresConnection: BlockingConnection {
+    static let dialect = Dialect.postgres
+
+    let pointer: OpaquePointer
+    private let requests: PostgresInterrupter
+    private var plans = PreparedPlans()
+    /// The server's `statement_timeout` after all that was sent.
+    private var limit: Duration
+    /// Goes out together with the first statement of the transaction, for it costs no round trip then.
+    private var pendingBegin: String?
+    private(set) var isUsable = true
+    private var nextCursor = 0
+    var copying: CopyText?
+
+    var interrupter: any Interrupter { requests }
+
+    init(_ target: PostgresTarget) throws {
+        // Later words win over those in the URL. A server that vanished without a word is noticed in half a
+        // minute.
+        let words = [
+            ("dbname", target.url.expose()), ("connect_timeout", "5"), ("client_encoding", "UTF8"),
+            ("keepalives_idle", "10"), ("keepalives_interval", "5"), ("keepalives_count", "3"),
+            ("tcp_user_timeout", "30000"), ("fallback_application_name", "convoke"),
+        ]
+        let pointer = withCStrings(words.map(\.0)) { names in
+            withCStrings(words.map(\.1)) { values in PQconnectdbParams(names, values, 1) }
+        }
+        guard let pointer else { throw StorageError.unavailable(reason: "out of memory", mayHaveRun: false) }
+        self.pointer = pointer
+        limit = target.statementTimeout
+        requests = PostgresInterrupter(pointer)
+        // From here on `deinit` closes it, whatever is thrown.
+        guard PQstatus(pointer) == CONNECTION_OK else {
+            throw StorageError.unavailable(reason: errorText, mayHaveRun: false)
+        }
+        convoke_ignore_notices(pointer)
+        PQsetnonblocking(pointer, 1)
+        try script(
+            "SET statement_timeout = \(limit.milliseconds); SET idle_in_transaction_session_timeout = 0",
+            limit: limit, Ticket())
+    }
+
+    deinit {
+        requests.close()
+        PQfinish(pointer)
+    }
+
+    func notice() -> Bool {
+        var socket = pollfd(fd: PQsocket(pointer), events: Int16(POLLIN), revents: 0)
+        guard isUsable, poll(&socket, 1, 0) > 0 else { return isUsable }
+        isUsable = PQconsumeInput(pointer) == 1 && PQstatus(pointer) == CONNECTION_OK
+        return isUsable
+    }
+}
+
+// MARK: - Statements
+
+extension PostgresConnection {
+    /// How many results a statement brings: what was sent ahead of it, its preparation, itself.
+    private struct Sent {
+        var results = 1
+        var newPlan: String?
+    }
+
+    /// All go out at once, each with its own end, so that each is a transaction of its own; the server works
+    /// through them without waiting for us.
+    func run(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void) {
+        var sent: [Result<Sent, any Error>] = []
+        PQenterPipelineMode(pointer)
+        for statement in batch {
+            sent.append(
+                Result {
+                    let sent = try send(statement)
+                    guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
+                    return sent
+                })
+        }
+        var isFlushed = false
+        for (index, statement) in batch.enumerated() {
+            switch sent[index] {
+            case .failure(let error): done(index, .failure(error))
+            case .success(let sent):
+                requests.enter(statement.ticket, limit: statement.limit)
+                let result = Result {
+                    if !isFlushed { try flush() }
+                    isFlushed = true
+                    return try receive(sent)
+                }
+                done(index, result)
+            }
+        }
+        leavePipeline()
+    }
+
+    func run(_ statement: Statement) throws -> Rows {
+        PQenterPipelineMode(pointer)
+        defer { leavePipeline() }
+        requests.enter(statement.ticket, limit: statement.limit)
+        var sent = Sent()
+        do {
+            if let begin = pendingBegin {
+                try sendCommand(begin)
+                pendingBegin = nil
+                sent.results += 1
+            }
+            let own = try send(statement)
+            sent.results += own.results - 1
+            sent.newPlan = own.newPlan
+        } catch {
+            _ = requests.leave()
+            if sent.results > 1, PQpipelineSync(pointer) == 1 {
+                sent.results -= 1
+                try flush()
+                _ = try receive(sent)
+            }
+            throw error
+        }
+        guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
+        try flush(inTransaction: true)
+        return try receive(sent, inTransaction: true)
+    }
+
+    private func send(_ statement: Statement) throws -> Sent {
+        let sql = statement.sql
+        try check(sql)
+        var sent = Sent()
+        if statement.limit != limit {
+            try sendCommand("SET statement_timeout = \(max(1, statement.limit.milliseconds))")
+            limit = statement.limit
+            sent.results += 1
+        }
+        let (name, isNew, evicted) = plans.name(for: sql.text)
+        if let evicted {
+            try sendCommand("DEALLOCATE \(evicted)")
+            sent.results += 1
+        }
+        if isNew {
+            guard PQsendPrepare(pointer, name, sql.text, 0, nil) == 1 else { throw broken(mayHaveRun: false) }
+            sent.results += 1
+            sent.newPlan = sql.text
+        }
+        let isSent = withParameters(sql.arguments) { count, values, lengths, formats in
+            PQsendQueryPrepared(pointer, name, count, values, lengths, formats, 0)
+        }
+        guard isSent == 1 else { throw broken(mayHaveRun: false) }
+        return sent
+    }
+
+    private func sendCommand(_ text: String) throws {
+        guard PQsendQueryParams(pointer, text, 0, nil, nil, nil, nil, 0) == 1 else { throw broken(mayHaveRun: false) }
+    }
+
+    /// libpq takes text as a C string and would silently cut it at a null byte.
+    private func check(_ sql: SQL) throws {
+        guard sql.arguments.count <= 65_535 else {
+            throw StorageError.unsupportedValue(reason: "a statement has at most 65535 arguments")
+        }
+        for argument in sql.arguments { try argument.checkStorable() }
+    }
+
+    /// Writes out everything, taking in what the server sends meanwhile: it may wait for that to go on.
+    private func flush(inTransaction: Bool = false) throws {
+        while true {
+            let state = PQflush(pointer)
+            if state == 0 { return }
+            guard state == 1, waitForSocket(writing: true) else { throw broken(mayHaveRun: !inTransaction) }
+        }
+    }
+
+    private func waitForSocket(writing: Bool) -> Bool {
+        var socket = pollfd(
+            fd: PQsocket(pointer), events: Int16(POLLIN) | (writing ? Int16(POLLOUT) : 0), revents: 0)
+        while poll(&socket, 1, -1) < 0 { guard errno == EINTR else { return false } }
+        if socket.revents & ~Int16(POLLOUT) != 0 { return PQconsumeInput(pointer) == 1 }
+        return true
+    }
+
+    /// The last result of a statement, up to and including its end of the pipeline.
+    private func receive(_ sent: Sent, inTransaction: Bool = false) throws -> Rows {
+        var failed = false
+        var error: (any Error)?
+        var rows = Rows.none
+        for step in 1...sent.results {
+            while true {
+                let result = PostgresResult(PQgetResult(pointer))
+                if result.pointer == nil { break }
+                switch result.status {
+                case PGRES_TUPLES_OK: if step == sent.results { rows = result.rows() }
+                case PGRES_COMMAND_OK:
+                    if step == sent.results { rows = result.rows() }
+                case PGRES_PIPELINE_ABORTED: failed = true
+                default:
+                    failed = true
+                    guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+                    let wasAsked = requests.leave()
+                    if error == nil { error = result.failure(wasCancelled: wasAsked) }
+                }
+            }
+            guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+        }
+        _ = requests.leave()
+        let end = PostgresResult(PQgetResult(pointer))
+        guard end.status == PGRES_PIPELINE_SYNC else { throw broken(mayHaveRun: !inTransaction) }
+        guard failed else { return rows }
+        if let plan = sent.newPlan { plans.forget(plan) }
+        if case ConnectionSignal.stalePlan? = error { plans.forgetAll() }
+        // A timeout that was to be set may not have been.
+        if sent.results > 1 { limit = .zero }
+        throw error ?? ConnectionSignal.interrupted
+    }
+
+    private func leavePipeline() {
+        guard isUsable else { return }
+        if PQexitPipelineMode(pointer) != 1 { isUsable = false }
+    }
+
+    func broken(mayHaveRun: Bool) -> StorageError {
+        let reason = errorText
+        isUsable = false
+        _ = requests.leave()
+        return .unavailable(reason: reason, mayHaveRun: mayHaveRun)
+    }
+
+    private var errorText: String {
+        let text = PQerrorMessage(pointer).map { String(cString: $0) } ?? ""
+        let lines = text.split(whereSeparator: \.isNewline)
+        return lines.isEmpty ? "the connection broke" : lines.joined(separator: " ")
+    }
+}
+
+// MARK: - Transactions
+
+extension PostgresConnection {
+    func begin(_ isolation: Isolation, limit: Duration, _ ticket: Ticket) throws {
+        pendingBegin =
+            switch isolation {
+            case .readCommitted: "BEGIN ISOLATION LEVEL READ COMMITTED"
+            case .repeatableRead: "BEGIN ISOLATION LEVEL REPEATABLE READ"
+            case .serializable: "BEGIN ISOLATION LEVEL SERIALIZABLE"
+            }
+    }
+
+    func commit() throws {
+        guard pendingBegin == nil else { return pendingBegin = nil }
+        let tag = try simple("COMMIT", limit: limit, Ticket(), mayHaveRun: true)
+        // The server's way to say that a statement had failed before.
+        if tag == "ROLLBACK" { throw StorageError.statement(reason: "the transaction had failed", code: "25P02") }
+    }
+
+    func rollback() {
+        copying = nil
+        guard isUsable, pendingBegin == nil else { return pendingBegin = nil }
+        if PQtransactionStatus(pointer) == PQTRANS_ACTIVE {
+            PQputCopyEnd(pointer, "given up")
+            _ = try? finish(mayHaveRun: false)
+        }
+        guard PQtransactionStatus(pointer) != PQTRANS_IDLE else { return }
+        _ = try? simple("ROLLBACK", limit: limit, Ticket(), mayHaveRun: false)
+        if PQtransactionStatus(pointer) != PQTRANS_IDLE { isUsable = false }
+    }
+
+    func script(_ text: String, limit: Duration, _ ticket: Ticket) throws {
+        try sendPendingBegin()
+        _ = try simple(text, limit: limit, ticket, mayHaveRun: false)
+    }
+
+    func sendPendingBegin() throws {
+        guard let begin = pendingBegin else { return }
+        pendingBegin = nil
+        _ = try simple(begin, limit: limit, Ticket(), mayHaveRun: false)
+    }
+
+    /// Text that may hold several statements; returns the last command's tag.
+    private func simple(_ text: String, limit: Duration, _ ticket: Ticket, mayHaveRun: Bool) throws -> String {
+        var text = text
+        if limit != self.limit {
+            text = "SET statement_timeout = \(max(1, limit.milliseconds)); " + text
+            self.limit = limit
+        }
+        requests.enter(ticket, limit: limit)
+        guard PQsendQuery(pointer, text) == 1 else { throw broken(mayHaveRun: false) }
+        do { try flush() } catch { throw broken(mayHaveRun: mayHaveRun) }
+        return try finish(mayHaveRun: mayHaveRun)
+    }
+
+    /// Takes all results until the server is ready again; throws the first error among them.
+    @discardableResult
+    func finish(mayHaveRun: Bool) throws -> String {
+        var error: (any Error)?
+        var tag = ""
+        while true {
+            while PQisBusy(pointer) == 1 {
+                guard waitForSocket(writing: false) else { throw broken(mayHaveRun: mayHaveRun) }
+            }
+            let result = PostgresResult(PQgetResult(pointer))
+            if result.pointer == nil { break }
+            switch result.status {
+            case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: tag = result.commandTag
+            case PGRES_COPY_IN: return "COPY"
+            default:
+                guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: mayHaveRun) }
+                let wasAsked = requests.leave()
+                if error == nil { error = result.failure(wasCancelled: wasAsked) }
+            }
+        }
+        guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: mayHaveRun) }
+        _ = requests.leave()
+        if let error { throw error }
+        return tag
+    }
+}
+
+// MARK: - Cursors
+
+extension PostgresConnection {
+    /// The server keeps the place: a client that reads slowly runs into no time limit, and none of us holds
+    /// more than a chunk.
+    func openCursor(_ statement: Statement) throws -> Int {
+        try begin(.readCommitted, limit: statement.limit, statement.ticket)
+        nextCursor += 1
+        let declare = SQL("DECLARE c\(nextCursor) NO SCROLL CURSOR FOR \(statement.sql.text)", statement.sql.arguments)
+        do {
+            _ = try run(Statement(sql: declare, limit: statement.limit, ticket: statement.ticket))
+        } catch {
+            rollback()
+            throw error
+        }
+        return nextCursor
+    }
+
+    func fetch(_ cursor: Int, count: Int, limit: Duration, _ ticket: Ticket) throws -> Rows {
+        try run(Statement(sql: SQL("FETCH \(count) FROM c\(cursor)"), limit: limit, ticket: ticket))
+    }
+
+    func closeCursor(_ cursor: Int) { rollback() }
+}
+
+/// The statements a connection has prepared, by their text; the one not used for longest goes first.
+struct PreparedPlans {
+    static let limit = 256
+    private struct Plan {
+        let name: String
+        var used: UInt64
+    }
+    private var plans: [String: Plan] = [:]
+    private var clock: UInt64 = 0
+
+    mutating func name(for text: String) -> (name: String, isNew: Bool, evicted: String?) {
+        clock += 1
+        if let index = plans.index(forKey: text) {
+            plans.values[index].used = clock
+            return (plans.values[index].name, false, nil)
+        }
+        var evicted: String?
+        if plans.count >= Self.limit, let oldest = plans.min(by: { $0.value.used < $1.value.used }) {
+            evicted = oldest.value.name
+            plans[oldest.key] = nil
+        }
+        let plan = Plan(name: "p\(clock)", used: clock)
+        plans[text] = plan
+        return (plan.name, true, evicted)
+    }
+
+    mutating func forget(_ text: String) { plans[text] = nil }
+    mutating func forgetAll() { plans = [:] }
+}
