@@ -59,7 +59,7 @@ let package = Package(
         driver("Broker", ["Core", "Storage", "CRabbitMQ"]),
         driver("Security", ["Core", "HTTP", "CSodium"]),
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
-        driver("LocalServers", ["Core"]),
+        driver("LocalServers", ["Core", "CSystem"]),
 
         // 3. What every service shares
         library(
@@ -82,7 +82,7 @@ let package = Package(
         tests("Cache", ["Core", "Cache", "TestServers"]),
         tests("Broker", ["Core", "Storage", "Broker", "TestServers"]),
         tests("Security", ["Core", "HTTP", "HTTPClient", "Security", "TestServers"]),
-        tests("LocalServers", ["Core", "LocalServers"]),
+        tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
