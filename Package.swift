@@ -34,6 +34,31 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: "\(name)Tests", dependencies: dependencies, swiftSettings: strict)
 }
 
+/// A service: its wiring as a library, so that `convoke` and the tests can build it too, and an executable
+/// that runs it alone.
+func service(_ name: String, _ module: String, _ dependencies: [Target.Dependency] = []) -> [Target] {
+    [
+        .target(
+            name: "\(module)Wiring", dependencies: ["Core", "HTTP", "ServiceKit"] + dependencies,
+            path: "Services/\(name)", exclude: ["Main"], resources: [.embedInCode("openapi.yaml")],
+            swiftSettings: pointerFree),
+        .executableTarget(
+            name: name, dependencies: ["ServiceKit", .byName(name: "\(module)Wiring")],
+            path: "Services/\(name)/Main", swiftSettings: pointerFree),
+    ]
+}
+
+let services: [Target] = [
+    service("gateway", "Gateway"),
+    service("integration-service", "IntegrationService"),
+    service("invite-service", "InviteService"),
+    service("parsing-service", "ParsingService"),
+    service("account-manager", "AccountManager"),
+    service("user-service", "UserService"),
+    service("report-service", "ReportService"),
+    service("telegram-sandbox", "TelegramSandbox"),
+].flatMap { $0 }
+
 let package = Package(
     name: "convoke",
     targets: [
@@ -66,6 +91,18 @@ let package = Package(
             "ServiceKit",
             ["Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security"]),
 
+        // 5. The domains; none imports another
+        library("Users", ["Core", "Storage", "Security"]),
+
+        // All services in one process, and the operator's command line.
+        .executableTarget(
+            name: "convoke",
+            dependencies: [
+                "Core", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
+                "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
+                "ReportServiceWiring", "TelegramSandboxWiring",
+            ],
+            path: "Services/convoke", swiftSettings: pointerFree),
         .executableTarget(
             name: "Bench",
             dependencies: [
@@ -82,8 +119,9 @@ let package = Package(
         tests("Cache", ["Core", "Cache", "TestServers"]),
         tests("Broker", ["Core", "Storage", "Broker", "TestServers"]),
         tests("Security", ["Core", "HTTP", "HTTPClient", "Security", "TestServers"]),
+        tests("Users", ["Core", "Storage", "Security", "Users", "TestServers"]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
-    ],
+    ] + services,
     swiftLanguageModes: [.v6]
 )

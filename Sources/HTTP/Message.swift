@@ -25,7 +25,16 @@ public enum Identity: Sendable, Equatable {
     case nobody
     case user(UserIdentity)
     /// A service of ours, and the user it acts for, if any.
-    case service(name: String, onBehalfOf: UserIdentity?)
+    case service(name: String, onBehalfOf: Int64?)
+
+    /// The person whose data this is about: the caller, or whom the calling service acts for.
+    public var userID: Int64? {
+        switch self {
+        case .nobody: nil
+        case .user(let user): user.id
+        case .service(_, let user): user
+        }
+    }
 }
 
 public struct UserIdentity: Sendable, Equatable {

@@ -72,6 +72,9 @@ public struct Router: Responder {
         observers.append(observer)
     }
 
+    /// `GET /tasks/{id}` for every route, sorted: for comparing with a contract.
+    public var operations: [String] { root.operations.sorted() }
+
     private mutating func add(_ method: Method, _ pattern: String, _ endpoint: Endpoint) {
         let segments = pattern.split(separator: "/").map(String.init)
         var names: [String] = []
@@ -214,6 +217,13 @@ extension Router.Node {
             if parameter.isEmpty { parameter.append(Router.Node()) }
             parameter[0].insert(segments.dropFirst(), &names, pattern, change)
         }
+    }
+
+    fileprivate var operations: [String] {
+        let own = [route, remainder].compactMap { $0 }.flatMap { route in
+            route.endpoints.keys.map { "\($0) \(route.pattern)" }
+        }
+        return own + children.values.flatMap(\.operations) + parameter.flatMap(\.operations)
     }
 
     /// A literal part wins over a parameter, and both over a remainder.

@@ -143,3 +143,13 @@ private func readSmallFile(_ path: String) -> String? {
     guard count >= 0 else { return nil }
     return String(validating: buffer[..<count], as: UTF8.self)
 }
+
+extension Environment {
+    /// The same environment with some values set.
+    public func setting(_ changes: [String: String]) -> Environment {
+        Environment(values.merging(changes) { _, new in new })
+    }
+}
+
+/// Shows what has been printed so far also where standard output is a file or a pipe.
+public func flushStandardOutput() { _ = fflush(nil) }

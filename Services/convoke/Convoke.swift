@@ -1,0 +1,54 @@
+import AccountManagerWiring
+import Core
+import GatewayWiring
+import IntegrationServiceWiring
+import InviteServiceWiring
+import ParsingServiceWiring
+import ReportServiceWiring
+import ServiceKit
+import TelegramSandboxWiring
+import UserServiceWiring
+
+/// All services in one process, and the operator's command line.
+@main
+struct Convoke {
+    static let services: [ServiceDefinition] = [
+        .telegramSandbox, .userService, .accountManager, .integrationService, .parsingService, .inviteService,
+        .reportService, .gateway,
+    ]
+
+    static func main() async {
+        do {
+            switch try Command(Array(CommandLine.arguments.dropFirst())) {
+            case .up(let options) where options.isReal: await runReal(options)
+            case .up(let options): await runEmbedded(options)
+            case .version: print("convoke \(platformVersion)")
+            case .help("up"): print(upHelp, terminator: "")
+            case .help: print(helpText, terminator: "")
+            }
+        } catch {
+            print("convoke: \(error.sentence). See convoke --help.")
+            endProcess(ExitCode.usage)
+        }
+        endProcess(ExitCode.ok)
+    }
+
+    private static func runEmbedded(_ options: UpOptions) async -> Never {
+        await runService("convoke") { log in
+            let environment = Environment.process.setting([
+                "DATA_DIR": options.dataFolder, "CONVOKE_SEED": String(options.seed),
+            ])
+            let resources = try await ProcessResources.open(environment, log: log)
+            let all = try await processServices(services, resources, log: log)
+            announce(Environment.process)
+            return all
+        }
+    }
+
+    /// Said on standard output, apart from the log, because it is for a person.
+    static func announce(_ environment: Environment) {
+        let base = Int(environment.string("CONVOKE_PORT_BASE", default: "8000")) ?? 8000
+        print("Convoke is up: http://127.0.0.1:\(base)   (Ctrl-C stops it)")
+        flushStandardOutput()
+    }
+}

@@ -1,0 +1,9 @@
+import GatewayWiring
+import ServiceKit
+
+@main
+struct GatewayMain {
+    static func main() async {
+        await runProcess("gateway", [.gateway])
+    }
+}

@@ -1,0 +1,9 @@
+import IntegrationServiceWiring
+import ServiceKit
+
+@main
+struct IntegrationServiceMain {
+    static func main() async {
+        await runProcess("integration-service", [.integrationService])
+    }
+}

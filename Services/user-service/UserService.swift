@@ -1,0 +1,63 @@
+import Broker
+import Core
+import HTTP
+import Security
+public import ServiceKit
+import Storage
+import Users
+
+extension ServiceDefinition {
+    /// Users, passwords, tokens.
+    public static let userService = ServiceDefinition(
+        "user-service", portOffset: 5, database: "user_db", queues: UserDeletion.queues, migrations: Migration.users,
+        contract: PackageResources.openapi_yaml
+    ) { context in
+        let settings = try UserServiceSettings(from: context.environment, authMode: context.settings.authMode)
+        let store = UserStore(context.database)
+        let ended = context.endedSessions
+        let signIn = SignIn(
+            store: store,
+            passwords: Passwords(cost: settings.passwordCost, random: context.random), time: context.time,
+            random: context.random,
+            issueAccess: { user, session, now in
+                let token = context.tokens.access(userID: user.id, email: user.email, session: session, now: now)
+                return (token, Tokens.accessLifetime)
+            },
+            sessionsEnded: { sessions in
+                for session in sessions { try await ended.block(session.id, until: session.blockedUntil, now: context.time.now) }
+            })
+        let auth = AuthRoutes(
+            signIn: signIn, settings: settings, time: context.time, counts: SignInMetrics(context.metrics))
+        let internalRoutes = InternalUserRoutes(store: store, time: context.time)
+        return ServiceParts(
+            workers: [
+                ClaimOffer(signIn: signIn, address: settings.publicAddress, readiness: context.readiness, time: context.time, log: context.log),
+                SessionKeeper(store: store, ended: ended, readiness: context.readiness, time: context.time, log: context.log),
+                DeletionAnnouncer(store: store, broker: context.broker, readiness: context.readiness, time: context.time, log: context.log),
+            ],
+            publicPaths: AuthRoutes.publicPaths
+        ) { router in
+            auth.register(on: &router)
+            internalRoutes.register(on: &router)
+        }
+    }
+}
+
+/// Who may sign up, and what a password costs.
+struct UserServiceSettings: Sendable {
+    enum Registration: String, CaseIterable { case open, closed }
+
+    let registration: Registration
+    let passwordCost: PasswordCost
+    /// Where people reach the page, for links in messages to them.
+    let publicAddress: String
+
+    init(from environment: consuming Environment, authMode: AuthMode) throws(ConfigurationError) {
+        // A server on a network is opened to strangers by its administrator alone.
+        registration = environment.choice("REGISTRATION", default: authMode == .dev ? .open : .closed)
+        passwordCost = PasswordCost(from: &environment)
+        let base = environment.int("CONVOKE_PORT_BASE", default: 8000, in: 1024...65_000)
+        publicAddress = environment.string("PUBLIC_URL", default: "http://127.0.0.1:\(base)")
+        try environment.finish()
+    }
+}

@@ -1,0 +1,208 @@
+import Broker
+import Cache
+public import Core
+public import HTTP
+import HTTPClient
+import HTTPServer
+import Security
+import Storage
+
+/// What all services of a process share.
+public struct ProcessResources: Sendable {
+    public let settings: ProcessSettings
+    public let time: any TimeSource
+    public let random: any RandomSource
+    public let log: Log
+    public let metrics: Metrics
+    let cache: any Cache
+    let client: HTTPClient
+    let secrets: Secrets
+    let tokens: Tokens
+    let environment: Environment
+
+    public static func open(_ environment: Environment, log: Log) async throws -> ProcessResources {
+        let settings = try ProcessSettings(from: environment)
+        let time = settings.time
+        let random = SystemRandom()
+        let metrics = Metrics()
+        let client = HTTPClient(log: log, metrics: metrics, time: time)
+        let secrets = try Secrets(
+            vault: settings.vault, environment: environment, folder: SecretFolder("\(settings.dataFolder)/secrets"),
+            time: time, random: random, log: log
+        ) { HTTPVaultTransport($0, client) }
+        let keys = try await secrets.tokenKeys()
+        return ProcessResources(
+            settings: settings, time: time, random: random, log: log, metrics: metrics,
+            cache: settings.cache.open(time: time, log: log, metrics: metrics), client: client, secrets: secrets,
+            tokens: Tokens(keys: keys, random: random), environment: environment)
+    }
+}
+
+extension ProcessResources {
+    /// What has to run, and be closed at the end, whatever services there are.
+    var services: [any Service] {
+        var services: [any Service] = []
+        if let vault = secrets.session { services.append(vault) }
+        if let memory = cache as? MemoryCache { services.append(memory.sweeper()) }
+        services.append(closing("cache", time) { await cache.close() })
+        services.append(closing("http-client", time) { await client.shutdown() })
+        return services
+    }
+}
+
+/// One service, ready to be served or asked directly.
+public struct AssembledService: Sendable {
+    public let context: ServiceContext
+    public let responder: any Responder
+    public let readiness: Readiness
+    /// The routes as they were registered, for comparing with the contract.
+    public let router: Router
+    /// In the order of their start.
+    let services: [any Service]
+}
+
+/// Opens what the service needs and wires its routes, short of a socket.
+public func assemble(
+    _ definition: ServiceDefinition, _ resources: ProcessResources, broker: (any Broker)?
+) async throws -> AssembledService {
+    let log = Log(service: definition.name, level: resources.settings.logLevel, time: resources.time)
+    let metrics = Metrics()
+    let settings = try ServiceSettings(
+        for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
+    let database = settings.database.map {
+        $0.open(definition.database ?? "", time: resources.time, random: resources.random, log: log, metrics: metrics)
+    }
+    let context = ServiceContext(
+        name: definition.name, settings: settings, environment: resources.environment, time: resources.time,
+        random: resources.random, log: log, metrics: metrics, openDatabase: database, cache: resources.cache,
+        openBroker: broker, client: resources.client, secrets: resources.secrets, tokens: resources.tokens)
+    let parts = try await definition.build(context)
+    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
+
+    var services: [any Service] = []
+    if let database {
+        services.append(closing("database", resources.time) { await database.close() })
+        if !definition.migrations.isEmpty {
+            services.append(MigrationService(definition, database, readiness, resources.time, log))
+        }
+    }
+    services += parts.workers
+
+    var components: [Component] = []
+    if let database {
+        components.append(
+            Component("database") {
+                try await database.ping()
+                guard readiness.isReady else { throw NotReady() }
+            })
+    }
+    components.append(Component("cache") { try await resources.cache.ping() })
+    if let broker { components.append(Component("queue") { try await broker.ping() }) }
+    if let vault = resources.secrets.session { components.append(Component("vault") { try await vault.ping() }) }
+    let health = Health(service: definition.name, components: components + parts.components, time: resources.time)
+
+    let contract = try JSONValue.contract(definition.contract)
+    var router = Router()
+    RequestRecord(log: log, metrics: metrics, time: resources.time, random: resources.random).attach(to: &router)
+    router.use(
+        Authentication(
+            mode: settings.authMode,
+            publicPaths: parts.publicPaths.union([
+                "/health", "/metrics", "/openapi.json", "/api/v1/health/detailed",
+            ]),
+            tokens: resources.tokens, blocked: BlockedTokens(resources.cache), time: resources.time,
+            refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"])))
+    router.use(readiness)
+    let brief = health.brief.bytes
+    router.quick("GET", "/health") { _ in
+        Response(200, headers: ["Content-Type": "application/json"], content: .bytes(brief))
+    }
+    router.on("GET", "/api/v1/health/detailed") { _ in
+        let verdict = await health.detailed()
+        return .json(verdict.json, status: verdict.isHealthy ? 200 : 503)
+    }
+    let process = ProcessFigures(metrics, started: resources.time.now)
+    let shared = resources.metrics
+    router.quick("GET", "/metrics") { _ in
+        process.update()
+        return .text(metrics.text + shared.text, type: "text/plain; version=0.0.4; charset=utf-8")
+    }
+    router.quick("GET", "/openapi.json") { _ in .json(contract) }
+    parts.routes(&router)
+    return AssembledService(
+        context: context, responder: parts.responder?(router) ?? router, readiness: readiness, router: router,
+        services: services)
+}
+
+/// Runs services in this process until it is told to stop.
+public func runProcess(_ name: String, _ definitions: [ServiceDefinition]) async -> Never {
+    await runService(name) { log in
+        let resources = try await ProcessResources.open(.process, log: log)
+        return try await processServices(definitions, resources, log: log)
+    }
+}
+
+/// Everything that runs in a process, in the order of its start: what others need comes first.
+public func processServices(
+    _ definitions: [ServiceDefinition], _ resources: ProcessResources, log: Log
+) async throws -> [any Service] {
+    var services = resources.services
+    let broker = try await openBroker(definitions, resources, log: log, &services)
+    var listeners: [any Service] = []
+    for definition in definitions {
+        let assembled = try await assemble(
+            definition, resources, broker: definition.queues.isEmpty ? nil : broker)
+        services += assembled.services
+        let server = try HTTPServer(
+            serverSettings(assembled.context.settings), assembled.responder, log: assembled.context.log,
+            metrics: assembled.context.metrics, time: resources.time)
+        try await server.bind()
+        listeners.append(server)
+    }
+    // Last, so that they are the first to stop.
+    return services + listeners
+}
+
+private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
+    var server = ServerSettings(host: settings.host, port: settings.port)
+    server.threads = settings.threads
+    server.connections = settings.connections
+    server.connectionsPerAddress = settings.connectionsPerAddress
+    server.bodyLimit = settings.bodyLimit
+    return server
+}
+
+/// One broker for all services of a process: RabbitMQ where it is configured, else SQL in the data folder.
+private func openBroker(
+    _ definitions: [ServiceDefinition], _ resources: ProcessResources, log: Log, _ services: inout [any Service]
+) async throws -> (any Broker)? {
+    var queues: [Queue] = []
+    for queue in definitions.flatMap(\.queues) where !queues.contains(queue) { queues.append(queue) }
+    guard !queues.isEmpty else { return nil }
+    let metrics = BrokerMetrics(resources.metrics)
+    let broker: any Broker
+    if let address = resources.settings.queue {
+        broker = RabbitMQBroker(address, queues: queues, metrics: metrics, time: resources.time, log: log)
+    } else {
+        let location = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite")
+        let database = location.open("queues", time: resources.time, log: log, metrics: resources.metrics)
+        services.append(closing("queue-database", resources.time) { await database.close() })
+        broker = try await SQLBroker(
+            database, queues: queues, metrics: metrics, time: resources.time, log: log)
+    }
+    services.append(closing("queue", resources.time) { await broker.close() })
+    return broker
+}
+
+/// Does nothing until it is stopped, then closes something.
+private func closing(
+    _ name: String, _ time: any TimeSource, _ close: @escaping @Sendable () async -> Void
+) -> any Service {
+    ClosureService(name) {
+        do {
+            while true { try await time.sleep(for: .days(1)) }
+        } catch {
+            await close()
+        }
+    }
+}

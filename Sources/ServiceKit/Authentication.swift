@@ -1,0 +1,150 @@
+import Cache
+public import Core
+public import HTTP
+import Security
+
+/// Finds out who calls, before any route is reached.
+///
+/// A token is believed when its signature, time and issuer are right and nobody logged out with it. Without
+/// a token a call is refused, except to public paths and in `dev` mode, where the caller acts as the user it
+/// names.
+struct Authentication: Middleware {
+    let mode: AuthMode
+    let publicPaths: Set<String>
+    let tokens: Tokens
+    let blocked: BlockedTokens
+    let time: any TimeSource
+    let refusals: Labeled<Counter>
+
+    func handle(
+        _ request: Request, next: @Sendable (Request) async throws -> Response
+    ) async throws -> Response {
+        var request = request
+        let path = request.path.count > 1 && request.path.hasSuffix("/") ? String(request.path.dropLast()) : request.path
+        let isPublic = publicPaths.contains(path)
+        if mode == .dev { try DevelopmentGuard.check(request) }
+        if let header = request.headers["authorization"] {
+            do {
+                request.identity = try await identity(header)
+            } catch where isPublic {
+                // A stale token must not keep anybody from signing in again.
+                return try await next(request)
+            }
+        } else if !isPublic {
+            guard mode == .dev, !path.hasPrefix("/internal/") else { throw refusal("missing") }
+            request = try await DevelopmentGuard.actingAsNamedUser(request)
+        }
+        if path.hasPrefix("/internal/") {
+            guard case .service = request.identity else { throw Problem.notFound }
+        }
+        return try await next(request)
+    }
+
+    private func identity(_ header: String) async throws -> Identity {
+        let parts = header.split(separator: " ", maxSplits: 1)
+        guard parts.count == 2, sameName(String(parts[0]), "bearer") else { throw refusal("scheme") }
+        do {
+            let claims = try tokens.verify(String(parts[1]), now: time.now)
+            switch claims.subject {
+            case .user(let id, let email):
+                guard try await !blocked.contains(claims.id) else { throw refusal("blocked") }
+                return .user(UserIdentity(id: id, email: email, tokenID: claims.id))
+            case .service(let name, let user): return .service(name: name, onBehalfOf: user)
+            }
+        } catch let error as TokenError {
+            throw refusal(error.rawValue)
+        }
+    }
+
+    private func refusal(_ reason: String) -> Problem {
+        refusals[reason].increment()
+        return .unauthorized
+    }
+}
+
+/// Ids of access tokens that were logged out before they expired. The cache makes it quick and shared;
+/// whoever owns the tokens keeps them in SQL and fills the cache again.
+public struct BlockedTokens: Sendable {
+    private let cache: any Cache
+
+    init(_ cache: any Cache) { self.cache = cache }
+
+    /// In the first database index behind the base, apart from everything that may be flushed with limits.
+    static func key(_ id: String) -> CacheBytes { CacheBytes("blocked_token:\(id)") }
+
+    public func block(_ id: String, until expiry: Timestamp, now: Timestamp) async throws {
+        let left = expiry - now
+        guard left > .zero else { return }
+        try await cache.set(Self.key(id), "1", for: left)
+    }
+
+    public func contains(_ id: String) async throws -> Bool { try await cache.exists(Self.key(id)) }
+}
+
+/// What keeps `dev` mode from being driven by a web page elsewhere: only loopback hosts, and only bodies
+/// that a page cannot send without asking.
+enum DevelopmentGuard {
+    static func check(_ request: Request) throws {
+        guard let host = request.headers["host"], isLoopback(hostName(host)) else {
+            throw Problem(
+                403, "loopback_only",
+                .init("In development mode only localhost is served", "В режиме разработки обслуживается только localhost"))
+        }
+        if let origin = request.headers["origin"], let start = origin.range(of: "://"),
+            !isLoopback(hostName(String(origin[start.upperBound...])))
+        {
+            throw Problem(
+                403, "foreign_origin", .init("A page elsewhere may not call this", "Чужая страница не может это вызвать"))
+        }
+        guard request.body.length != 0, ![.get, .head].contains(request.method) else { return }
+        let type = MediaType(request.headers["content-type"] ?? "")
+        guard type.isJSON || type.essence == "multipart/form-data" || type.essence == "application/x-www-form-urlencoded"
+        else { throw Problem.wrongContentType("application/json") }
+        // A form can be sent by any page; a custom header or our own origin cannot.
+        if type.essence == "application/x-www-form-urlencoded", request.headers["origin"] == nil,
+            request.headers["sec-fetch-site"].map({ $0 != "same-origin" && $0 != "none" }) == true
+        {
+            throw Problem.forbidden
+        }
+    }
+
+    private static func hostName(_ host: String) -> String {
+        if host.hasPrefix("[") { return String(host.prefix { $0 != "]" }) + "]" }
+        return String(host.prefix { $0 != ":" && $0 != "/" })
+    }
+
+    /// The user that `user_id` names in the query or the JSON body; 1 where it names none.
+    static func actingAsNamedUser(_ request: Request) async throws -> Request {
+        var request = request
+        var named = request.query["user_id"].flatMap { Int64($0) }
+        if named == nil, MediaType(request.headers["content-type"] ?? "").isJSON,
+            let length = request.body.length, length > 0, length <= Request.typicalBodyLimit
+        {
+            let bytes = try await request.body.collect(upTo: Request.typicalBodyLimit)
+            request.body = Body(bytes)
+            named = (try? JSONValue(parsing: bytes))?["user_id"]?.intValue
+        }
+        let id = named ?? 1
+        guard id > 0 else {
+            throw ValidationError([
+                FieldError("user_id", "out_of_range", .init("A positive number is expected", "Ожидается положительное число"))
+            ])
+        }
+        request.identity = .user(UserIdentity(id: id, email: "", tokenID: ""))
+        return request
+    }
+}
+
+extension Request {
+    /// The signed-in user, or the one a service acts for; 401 for neither.
+    public func requireUser() throws -> Int64 {
+        guard let id = identity.userID else { throw Problem.unauthorized }
+        return id
+    }
+
+    /// The calling service's name; what does not concern people exists for services alone.
+    public func requireService() throws -> String {
+        guard case .service(let name, _) = identity else { throw Problem.notFound }
+        return name
+    }
+}

@@ -1,0 +1,68 @@
+public import Core
+public import HTTP
+import Storage
+import Synchronization
+
+/// The service runs and its schema is not there yet.
+struct NotReady: Error {}
+
+/// Whether a service has what it needs to work at all. Until then it answers its health and nothing else.
+public final class Readiness: Middleware {
+    private let flag: Mutex<Bool>
+
+    init(isReady: Bool) { flag = Mutex(isReady) }
+
+    public var isReady: Bool { flag.withLock { $0 } }
+    func becomeReady() { flag.withLock { $0 = true } }
+
+    public func handle(
+        _ request: Request, next: @Sendable (Request) async throws -> Response
+    ) async throws -> Response {
+        guard isReady || request.path.hasPrefix("/api/v1/health") else {
+            throw Problem.unavailable(.init("The service is starting", "Служба запускается"))
+                .with(header: "Retry-After", "2")
+        }
+        return try await next(request)
+    }
+}
+
+/// Brings the schema up to date, for as long as it takes the database to answer.
+struct MigrationService: Service {
+    let name: String
+    private let definition: ServiceDefinition
+    private let database: any Database
+    private let readiness: Readiness
+    private let time: any TimeSource
+    private let log: Log
+
+    init(
+        _ definition: ServiceDefinition, _ database: any Database, _ readiness: Readiness, _ time: any TimeSource,
+        _ log: Log
+    ) {
+        name = "\(definition.name)-migrations"
+        self.definition = definition
+        self.database = database
+        self.readiness = readiness
+        self.time = time
+        self.log = log
+    }
+
+    func run() async throws {
+        let backoff = Backoff(first: .milliseconds(200), ceiling: .seconds(10))
+        var attempt = 0
+        while true {
+            do {
+                let applied = try await database.migrate(
+                    definition.migrations, scope: definition.name, at: time.now)
+                log.info("schema.ready", ["applied": .int(applied.count)])
+                readiness.becomeReady()
+                break
+            } catch StorageError.unavailable(let reason, _) {
+                attempt += 1
+                log.error("database.unavailable", ["reason": .text(reason), "attempt": .int(attempt)])
+                try await time.sleep(for: backoff.delay(after: attempt, SystemRandom()))
+            }
+        }
+        while true { try await time.sleep(for: .days(1)) }
+    }
+}

@@ -1,0 +1,90 @@
+public import Broker
+public import Cache
+public import Core
+public import HTTP
+public import Security
+public import Storage
+
+/// What makes a service this one: everything else is the same for all.
+public struct ServiceDefinition: Sendable {
+    public let name: String
+    /// Added to the base port, 8000 by default.
+    public let portOffset: Int
+    /// The name of its database; `nil` for a service that keeps nothing.
+    public let database: String?
+    /// The queues it publishes to or takes from.
+    public let queues: [Queue]
+    public let migrations: [Migration]
+    /// Its contract, as `docs/openapi/<service>.yaml` has it.
+    public let contract: [UInt8]
+    let build: @Sendable (ServiceContext) async throws -> ServiceParts
+
+    public init(
+        _ name: String, portOffset: Int, database: String? = nil, queues: [Queue] = [],
+        migrations: [Migration] = [], contract: [UInt8],
+        build: @escaping @Sendable (ServiceContext) async throws -> ServiceParts
+    ) {
+        self.name = name
+        self.portOffset = portOffset
+        self.database = database
+        self.queues = queues
+        self.migrations = migrations
+        self.contract = contract
+        self.build = build
+    }
+}
+
+/// What a service is built from: opened once, handed to its `build`.
+public struct ServiceContext: Sendable {
+    public let name: String
+    public let settings: ServiceSettings
+    /// For settings of the service's own.
+    public let environment: Environment
+    public let time: any TimeSource
+    public let random: any RandomSource
+    public let log: Log
+    public let metrics: Metrics
+    /// Present where the definition names a database.
+    let openDatabase: (any Database)?
+    public let cache: any Cache
+    let openBroker: (any Broker)?
+    public let client: any HTTPSending
+    public let secrets: Secrets
+    public let tokens: Tokens
+
+    /// The service's database. Asking for one that the definition does not name is a mistake of ours.
+    public var database: any Database {
+        guard let openDatabase else { preconditionFailure("\(name) names no database") }
+        return openDatabase
+    }
+
+    public var broker: any Broker {
+        guard let openBroker else { preconditionFailure("\(name) names no queue") }
+        return openBroker
+    }
+}
+
+/// What a service adds to what all have.
+public struct ServiceParts: Sendable {
+    public var routes: @Sendable (inout Router) -> Void
+    /// Middleware of its own, inside the common one.
+    public var workers: [any Service]
+    /// What its health depends on beside its database, cache and queue.
+    public var components: [Component]
+    /// Paths that need no sign-in, beside health and contract.
+    public var publicPaths: Set<String>
+    /// Answers instead of the router: for the gateway, which routes by other rules.
+    public var responder: (@Sendable (Router) -> any Responder)?
+
+    public init(
+        workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
+        responder: (@Sendable (Router) -> any Responder)? = nil,
+        routes: @escaping @Sendable (inout Router) -> Void = { _ in }
+    ) {
+        self.routes = routes
+        self.workers = workers
+        self.components = components
+        self.publicPaths = publicPaths
+        self.responder = responder
+    }
+}

@@ -1,0 +1,37 @@
+public import Core
+public import HTTP
+public import Security
+
+/// The tokens of the platform: access tokens of people, and the short-lived ones services show each other.
+public struct Tokens: Sendable {
+    public static let accessLifetime: Duration = .minutes(15)
+    public static let serviceLifetime: Duration = .minutes(1)
+    static let issuer = "convoke"
+
+    private let issuer: TokenIssuer
+    private let verifier: TokenVerifier
+    private let random: any RandomSource
+
+    public init(keys: TokenKeys, random: any RandomSource) {
+        issuer = TokenIssuer(keys: keys, issuer: Self.issuer)
+        verifier = TokenVerifier(keys: keys, issuer: Self.issuer)
+        self.random = random
+    }
+
+    public func access(userID: Int64, email: String, now: Timestamp) -> (token: Secret<String>, claims: TokenClaims) {
+        issuer.issue(
+            to: .user(id: userID, email: email), id: Base64URL.encode(random.bytes(16)),
+            for: Self.accessLifetime, now: now)
+    }
+
+    public func service(_ name: String, onBehalfOf user: Int64?, now: Timestamp) -> Secret<String> {
+        issuer.issue(
+            to: .service(name: name, onBehalfOf: user), id: Base64URL.encode(random.bytes(12)),
+            for: Self.serviceLifetime, now: now
+        ).token
+    }
+
+    public func verify(_ token: String, now: Timestamp) throws(TokenError) -> TokenClaims {
+        try verifier.verify(token, now: now)
+    }
+}
