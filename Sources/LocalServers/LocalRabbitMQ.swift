@@ -48,7 +48,7 @@ public struct LocalRabbitMQ: LocalServer {
                 name: "rabbitmq", folder: folder, port: port,
                 prepare: {
                     try folder.write(
-                        "rabbitmq.conf", "listeners.tcp.1 = 127.0.0.1:\(port)\nlog.console.level = warning\n")
+                        "rabbitmq.conf", "listeners.tcp.1 = 127.0.0.1:\(port)\nlog.console.level = info\n")
                     try folder.write("plugins", "[].\n")
                 },
                 command: folder.command(
