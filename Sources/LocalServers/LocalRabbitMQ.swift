@@ -16,6 +16,7 @@ public struct LocalRabbitMQ: LocalServer {
         let folder = ServerFolder(directory, accountName: "rabbitmq")
         let port = try port ?? Loopback.freePort()
         let distributionPort = try Loopback.freePort()
+        let mapperPort = try Loopback.freePort()
         let node = "convoke@localhost"
         self.folder = folder
         self.port = port
@@ -33,8 +34,9 @@ public struct LocalRabbitMQ: LocalServer {
             // become the server instead of standing beside it.
             "RABBITMQ_ALLOW_INPUT": "1",
             // The node listens on a port told here, so Erlang's port mapper (`epmd`, a daemon shared by the
-            // whole machine, which would stay behind) is never started.
-            "ERL_EPMD_PORT": String(distributionPort),
+            // whole machine, which would stay behind) is never started. It is looked for nevertheless, so its
+            // port must be one where nobody is: anybody else would be waited for, for ten seconds.
+            "ERL_EPMD_PORT": String(mapperPort),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": [
                 "-sname \(node) -start_epmd false -erl_epmd_port \(distributionPort)",
                 "-kernel inet_dist_use_interface {127,0,0,1}",
@@ -48,7 +50,7 @@ public struct LocalRabbitMQ: LocalServer {
                 name: "rabbitmq", folder: folder, port: port,
                 prepare: {
                     try folder.write(
-                        "rabbitmq.conf", "listeners.tcp.1 = 127.0.0.1:\(port)\nlog.console.level = warning\n")
+                        "rabbitmq.conf", "listeners.tcp.1 = 127.0.0.1:\(port)\nlog.console.level = info\n")
                     try folder.write("plugins", "[].\n")
                 },
                 command: folder.command(

@@ -76,7 +76,11 @@ private actor SharedServers {
         return server.url(virtualHost: name)
     }
 
-    func directory() async throws -> String { try await folder("own-\(next())") }
+    func directory() async throws -> String {
+        let path = try await folder("own-\(next())")
+        mkdir(path, 0o755)
+        return path
+    }
 
     private func next() -> Int {
         count += 1
