@@ -1,5 +1,4 @@
 import Core
-import Synchronization
 import TestServers
 import Testing
 
@@ -72,13 +71,13 @@ import Testing
         let address = try #require(AMQPAddress(server.url))
         let metrics = Metrics()
         let broker = broker(address, metrics: metrics)
-        let confirmed = Mutex<Set<String>>([])
-        let failures = Mutex(0)
+        let confirmed = Names()
+        let failures = Names()
         let seen = Collector()
-        let handled = Mutex<Set<String>>([])
+        let handled = Names()
         let consumer = Task {
             try await broker.consume(["work"], ConsumerOptions(concurrency: 8, prefetch: 32)) { delivery in
-                handled.withLock { _ = $0.insert(delivery.message.id) }
+                handled.add(delivery.message.id)
                 seen.add(delivery)
                 return .ack
             }
@@ -97,9 +96,9 @@ import Testing
                             count += 1
                             do {
                                 try await broker.publish(.named(id), to: "work")
-                                confirmed.withLock { _ = $0.insert(id) }
+                                confirmed.add(id)
                             } catch {
-                                failures.withLock { $0 += 1 }
+                                failures.add(id)
                                 try? await SystemTime().sleep(for: .milliseconds(50))
                             }
                         }
@@ -107,21 +106,20 @@ import Testing
                 }
             }
         }
-        for round in 1...2 {
-            let target = confirmed.withLock { $0.count } + 300
-            try await eventually { confirmed.withLock { $0.count } >= target }
+        for _ in 1...2 {
+            let target = confirmed.all.count + 300
+            try await eventually { confirmed.all.count >= target }
             await server.kill()
             // While it is away, callers are told.
-            let told = failures.withLock { $0 } + 1
-            try await eventually { failures.withLock { $0 } >= told }
+            let told = failures.all.count + 1
+            try await eventually { failures.all.count >= told }
             try await server.start()
-            let again = confirmed.withLock { $0.count } + 100
-            try await eventually { confirmed.withLock { $0.count } >= again }
-            _ = round
+            let again = confirmed.all.count + 100
+            try await eventually { confirmed.all.count >= again }
         }
         publishers.cancel()
         await publishers.value
-        try await eventually { confirmed.withLock { $0 }.isSubset(of: handled.withLock { $0 }) }
+        try await eventually { confirmed.all.isSubset(of: handled.all) }
         try await eventually { try await broker.depth(of: "work") == 0 }
         #expect(try await broker.depth(of: "work.dead") == 0)
         // Two connections each time: the publisher's and the consumer's.

@@ -86,7 +86,7 @@ import Testing
                 window.giveBack(tag)
             default:
                 for ack in window.take() {
-                    let told = ack.isMultiple ? atServer.filter { $0 <= ack.tag } : [ack.tag]
+                    let told: Set<UInt64> = ack.isMultiple ? atServer.filter { $0 <= ack.tag } : [ack.tag]
                     #expect(!told.isEmpty && told.isSubset(of: settled.intersection(atServer)))
                     atServer.subtract(told)
                 }
