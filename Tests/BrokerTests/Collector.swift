@@ -86,3 +86,10 @@ final class TimesOfArrival: Sendable {
     var all: [Duration] { times.withLock { $0 } }
     func add(_ moment: Duration) { times.withLock { $0.append(moment) } }
 }
+
+/// A set that many tasks add to.
+final class Names: Sendable {
+    private let names = Mutex<Set<String>>([])
+    var all: Set<String> { names.withLock { $0 } }
+    func add(_ name: String) { names.withLock { _ = $0.insert(name) } }
+}

@@ -1,4 +1,5 @@
 import Core
+import Storage
 import TestServers
 import Testing
 
@@ -6,6 +7,8 @@ import Testing
 
 /// The brokers we ship, each on a fresh server or database of its own.
 enum Engine: String, CaseIterable, Sendable, CustomTestStringConvertible {
+    case sqlite = "SQL on SQLite"
+    case postgres = "SQL on PostgreSQL"
     case rabbitMQ = "RabbitMQ"
 
     var testDescription: String { rawValue }
@@ -14,12 +17,17 @@ enum Engine: String, CaseIterable, Sendable, CustomTestStringConvertible {
     var takesAhead: Bool { self == .rabbitMQ }
 
     static var available: [Engine] {
-        TestServers.areAvailable ? allCases : []
+        TestServers.areAvailable ? allCases : [.sqlite]
     }
 
     func world(_ queues: [Queue]) async throws -> World {
         let metrics = Metrics()
         switch self {
+        case .sqlite:
+            let path = try await TestServers.directory() + ".db"
+            return .sql(.sqlite(path), queues, metrics)
+        case .postgres:
+            return .sql(.postgres(Secret(try await TestServers.postgres())), queues, metrics)
         case .rabbitMQ:
             let url = try await TestServers.rabbitmq()
             guard let address = AMQPAddress(url) else { throw NeverHappened() }
@@ -54,6 +62,30 @@ struct World: Sendable {
     let open: @Sendable () async throws -> any Broker
     /// Takes a message and dies with it; returns the attempt that this was.
     let crash: @Sendable (String) async throws -> Int
+}
+
+extension World {
+    static func sql(_ location: DatabaseLocation, _ queues: [Queue], _ metrics: Metrics) -> World {
+        let database = location.open()
+        return World(
+            metrics: metrics,
+            open: {
+                // Each with connections of its own, as another process would have.
+                SQLBroker(
+                    location.open(), queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(), log: .testing)
+            },
+            crash: { queue in
+                let store = SQLQueueStore(database: database)
+                let now = SystemTime().now
+                try await store.sayAlive("doomed", until: now - .seconds(1))
+                guard
+                    let claimed = try await store.claim(queue, isLiving: true, for: "doomed", count: 1, at: now).first
+                else { throw NeverHappened() }
+                // Whoever comes next finds the claim void.
+                _ = try await store.release(everyone: false, at: now)
+                return claimed.attempt
+            })
+    }
 }
 
 extension Log {

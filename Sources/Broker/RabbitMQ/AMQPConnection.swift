@@ -29,7 +29,7 @@ final class AMQPConnection {
         }
         self.state = state
         self.heartbeat = heartbeat
-        var limit = timeval(tv_sec: Int(timeout.milliseconds / 1000), tv_usec: Int(timeout.milliseconds % 1000) * 1000)
+        let limit = Int32(clamping: timeout.milliseconds)
         guard let socket = address.isEncrypted ? amqp_ssl_socket_new(state) : amqp_tcp_socket_new(state) else {
             amqp_destroy_connection(state)
             throw .unavailable(reason: "out of memory", mayHaveRun: false)
@@ -39,7 +39,7 @@ final class AMQPConnection {
             amqp_ssl_socket_set_verify_peer(socket, 1)
             amqp_ssl_socket_set_verify_hostname(socket, 1)
         }
-        let status = amqp_socket_open_noblock(socket, address.host, Int32(address.port), &limit)
+        let status = convoke_amqp_open(socket, address.host, Int32(address.port), limit)
         guard status == AMQP_STATUS_OK.rawValue else {
             amqp_destroy_connection(state)
             throw .unavailable(reason: "\(address): \(describe(status))", mayHaveRun: false)
@@ -49,8 +49,7 @@ final class AMQPConnection {
         convoke_set_user_timeout(self.socket, UInt32(heartbeat) * 2000)
         init_amqp_pool(&pool, 4096)
         // From here on `deinit` closes it, whatever is thrown.
-        amqp_set_handshake_timeout(state, &limit)
-        amqp_set_rpc_timeout(state, &limit)
+        convoke_amqp_limit_calls(state, limit)
         var capability = [entry("connection.blocked", true)]
         let capabilities = capability.withUnsafeMutableBufferPointer {
             table($0)
@@ -211,8 +210,7 @@ final class AMQPConnection {
     func nextEvent() throws(BrokerError) -> Event? {
         amqp_maybe_release_buffers(state)
         var frame = amqp_frame_t()
-        var now = timeval()
-        let status = amqp_simple_wait_frame_noblock(state, &frame, &now)
+        let status = convoke_amqp_frame_now(state, &frame)
         if status == AMQP_STATUS_TIMEOUT.rawValue { return nil }
         try check(status, "reading")
         guard frame.frame_type == AMQP_FRAME_METHOD else { return .other }
@@ -225,8 +223,7 @@ final class AMQPConnection {
         while true {
             amqp_maybe_release_buffers(state)
             var envelope = amqp_envelope_t()
-            var now = timeval()
-            let reply = amqp_consume_message(state, &envelope, &now, 0)
+            let reply = convoke_amqp_message_now(state, &envelope)
             if reply.reply_type == AMQP_RESPONSE_NORMAL {
                 defer { amqp_destroy_envelope(&envelope) }
                 return incoming(envelope)

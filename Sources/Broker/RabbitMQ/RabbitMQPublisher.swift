@@ -47,10 +47,17 @@ final class RabbitMQPublisher: Sendable {
 
     init(_ link: Link) { self.link = link }
 
+    /// Tries a few times what the server refuses: a quorum queue of RabbitMQ 3.10 that has just been declared
+    /// refuses for a moment under load, although nothing is full.
     func publish(_ outgoing: Outgoing) async throws {
-        let waiter = Waiter<Void>()
-        submit(.publish(Pending(outgoing: outgoing, waiter: waiter)), until: waiter)
-        try await waiter.value()
+        let backoff = Backoff(first: .milliseconds(50), ceiling: .seconds(1))
+        try await retry(attempts: 5, backoff: backoff, time: link.time) { error in
+            error as? BrokerError == .refused
+        } _: {
+            let waiter = Waiter<Void>()
+            submit(.publish(Pending(outgoing: outgoing, waiter: waiter)), until: waiter)
+            try await waiter.value()
+        }
     }
 
     func ping() async throws {

@@ -1,0 +1,217 @@
+import Core
+import TestServers
+import Testing
+
+@testable import Broker
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+@Suite(.enabled(if: TestServers.areAvailable)) struct `A RabbitMQ broker whose server goes away` {
+    private func broker(
+        _ address: AMQPAddress, _ queues: [Queue] = [Queue("work")], deadline: Duration = .seconds(10),
+        log: Log = .testing, metrics: Metrics = Metrics()
+    ) -> RabbitMQBroker {
+        var settings = RabbitMQSettings()
+        settings.publishDeadline = deadline
+        settings.backoff = Backoff(first: .milliseconds(50), ceiling: .milliseconds(500))
+        return RabbitMQBroker(
+            address, queues: queues, settings: settings, metrics: BrokerMetrics(metrics), time: SystemTime(), log: log)
+    }
+
+    @Test func `says so at once when nobody listens`() async throws {
+        let sink = MemorySink()
+        let address = try #require(AMQPAddress("amqp://guest:s3cret@127.0.0.1:1"))
+        let broker = broker(address, log: Log(service: "test", to: sink))
+        let start = SystemTime().uptime
+        for _ in 1...3 {
+            await #expect {
+                try await broker.publish(.named("m-1"), to: "work")
+            } throws: { error in
+                guard case BrokerError.unavailable(_, mayHaveRun: false) = error else { return false }
+                return true
+            }
+        }
+        await #expect(throws: BrokerError.self) { try await broker.ping() }
+        // Far from the deadline of a publish, which is ten seconds.
+        #expect(SystemTime().uptime - start < .seconds(5))
+        #expect(sink.lines.contains { $0.contains("broker.unreachable") })
+        #expect(!sink.lines.contains { $0.contains("s3cret") })
+        await broker.close()
+    }
+
+    @Test func `keeps the deadline when somebody listens and says nothing`() async throws {
+        let listener = try SilentListener()
+        let address = try #require(AMQPAddress("amqp://127.0.0.1:\(listener.port)"))
+        let broker = broker(address, deadline: .milliseconds(300))
+        await #expect(throws: BrokerError.timedOut) { try await broker.publish(.named("m-1"), to: "work") }
+    }
+
+    @Test func `refuses a queue that exists in another form`() async throws {
+        let address = try #require(AMQPAddress(try await TestServers.rabbitmq()))
+        let foreign = try AMQPConnection(address, name: "foreign", heartbeat: 10, timeout: .seconds(5))
+        try foreign.openChannel(1)
+        try foreign.declareQueue("work", [("x-queue-type", .text("classic"))], on: 1)
+        let broker = broker(address)
+        await #expect {
+            try await broker.consume(["work"]) { _ in .ack }
+        } throws: { error in
+            guard case BrokerError.declaration = error else { return false }
+            return true
+        }
+        await #expect(throws: BrokerError.self) { try await broker.publish(.named("m-1"), to: "work") }
+        await broker.close()
+    }
+
+    /// The whole of it: everything that was confirmed is handled, by consumers that came back by themselves.
+    @Test func `loses nothing that was confirmed when the server is killed under load`() async throws {
+        let directory = try await TestServers.directory()
+        let server = try await LocalRabbitMQ(directory: directory).started()
+        let address = try #require(AMQPAddress(server.url))
+        let metrics = Metrics()
+        let broker = broker(address, metrics: metrics)
+        let confirmed = Names()
+        let failures = Names()
+        let seen = Collector()
+        let handled = Names()
+        let consumer = Task {
+            try await broker.consume(["work"], ConsumerOptions(concurrency: 8, prefetch: 32)) { delivery in
+                handled.add(delivery.message.id)
+                seen.add(delivery)
+                return .ack
+            }
+        }
+        try await broker.publish(.named("first"), to: "work")
+        await seen.wait(for: 1)
+        let before = Resources.now()
+
+        let publishers = Task {
+            await withTaskGroup(of: Void.self) { group in
+                for number in 0..<16 {
+                    group.addTask {
+                        var count = 0
+                        while !Task.isCancelled {
+                            let id = "\(number)-\(count)"
+                            count += 1
+                            do {
+                                try await broker.publish(.named(id), to: "work")
+                                confirmed.add(id)
+                            } catch {
+                                failures.add(id)
+                                try? await SystemTime().sleep(for: .milliseconds(50))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for _ in 1...2 {
+            let target = confirmed.all.count + 300
+            try await eventually { confirmed.all.count >= target }
+            await server.kill()
+            // While it is away, callers are told.
+            let told = failures.all.count + 1
+            try await eventually { failures.all.count >= told }
+            try await server.start()
+            let again = confirmed.all.count + 100
+            try await eventually { confirmed.all.count >= again }
+        }
+        publishers.cancel()
+        await publishers.value
+        try await eventually { confirmed.all.isSubset(of: handled.all) }
+        try await eventually { try await broker.depth(of: "work") == 0 }
+        #expect(try await broker.depth(of: "work.dead") == 0)
+        // Two connections each time: the publisher's and the consumer's.
+        #expect(metrics.counter("broker_reconnects_total", "").value >= 4)
+
+        // Nothing is left of the connections that died.
+        try await eventually { Resources.now().fits(in: before) }
+        consumer.cancel()
+        try await consumer.value
+        await broker.close()
+        try await server.stop()
+    }
+
+    @Test func `lets go of its threads and descriptors`() async throws {
+        let address = try #require(AMQPAddress(try await TestServers.rabbitmq()))
+        for _ in 0..<5 {
+            let broker = broker(address)
+            let consumer = Task { try await broker.consume(["work"]) { _ in .ack } }
+            try await broker.publish(.named("m-1"), to: "work")
+            consumer.cancel()
+            try await consumer.value
+            await broker.close()
+        }
+        let forgotten = Resources.threads(named: "amqp-")
+        do {
+            // Dropped without a word.
+            let broker = broker(address)
+            try await broker.publish(.named("m-1"), to: "work")
+        }
+        try await eventually { Resources.threads(named: "amqp-") <= forgotten }
+    }
+}
+
+/// What this process holds.
+struct Resources {
+    var descriptors: Int
+    var threads: Int
+
+    static func now() -> Resources {
+        Resources(descriptors: entries("/proc/self/fd").count, threads: threads(named: "amqp-"))
+    }
+
+    /// Other suites run in the same process, hence the room.
+    func fits(in before: Resources) -> Bool {
+        descriptors <= before.descriptors + 40 && threads <= before.threads + 12
+    }
+
+    static func threads(named prefix: String) -> Int {
+        entries("/proc/self/task").count { id in
+            guard let file = fopen("/proc/self/task/\(id)/comm", "r") else { return false }
+            defer { fclose(file) }
+            var line = [CChar](repeating: 0, count: 32)
+            guard fgets(&line, 32, file) != nil else { return false }
+            return String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                .hasPrefix(prefix)
+        }
+    }
+
+    private static func entries(_ path: String) -> [String] {
+        guard let folder = opendir(path) else { return [] }
+        defer { closedir(folder) }
+        var names: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if !name.hasPrefix(".") { names.append(name) }
+        }
+        return names
+    }
+}
+
+/// Accepts connections, in the kernel's backlog, and never says a word.
+final class SilentListener: Sendable {
+    private let file: Int32
+    let port: Int
+
+    init() throws {
+        file = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let file = file
+        let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(file, $0, size) == 0 && listen(file, 8) == 0 && getsockname(file, $0, &size) == 0
+            }
+        }
+        guard isBound else { throw NeverHappened() }
+        port = Int(UInt16(bigEndian: address.sin_port))
+    }
+
+    deinit { close(file) }
+}
