@@ -1,10 +1,14 @@
 import Core
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 /// `./convoke bench [name]`: all benchmarks, or those whose name starts with `name`.
 @main
 struct Bench {
     /// In the order of the layers; one file each.
-    static let all: [Benchmark] = []
+    static let all: [Benchmark] = [.cache]
 
     static func main() async throws {
         let wanted = CommandLine.arguments.dropFirst().first
@@ -21,6 +25,8 @@ struct Bench {
             missed += await report.missed
         }
         if missed > 0 { print("\(missed) target(s) missed") }
+        // `endProcess` runs no exit handlers, so what a pipe has not been given yet would be lost.
+        fflush(nil)
         endProcess(missed == 0 ? ExitCode.ok : ExitCode.failure)
     }
 }

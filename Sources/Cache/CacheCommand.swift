@@ -123,6 +123,7 @@ extension CacheCommand {
 
     /// The milliseconds of an expiry, rounded up, so that nothing ends before its time.
     static func milliseconds(_ expiry: Duration) -> Int64 {
+        let expiry = min(max(expiry, .zero - longestExpiry), longestExpiry)
         let cut = expiry.milliseconds
         return .milliseconds(cut) < expiry ? cut + 1 : cut
     }

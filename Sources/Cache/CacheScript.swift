@@ -10,7 +10,7 @@ public struct CacheScript: Sendable {
     public let name: StaticString
     public let lua: CacheBytes
     /// What the server knows the script by, in hexadecimal.
-    let digest: CacheBytes
+    public let digest: CacheBytes
     let twin: Twin
 
     public init(_ name: StaticString, lua: String, twin: @escaping Twin) {

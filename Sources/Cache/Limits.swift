@@ -25,14 +25,15 @@ public struct LimitVerdict: Hashable, Sendable {
 
 extension Cache {
     /// Takes `amount` from a budget of `limit` that begins with its first use and is whole again after
-    /// `window`. Exact, however many ask at once; what is refused takes nothing.
+    /// `window`. Exact, however many ask at once; what is refused takes nothing. `amount` is at least 1.
     public func takeFromFixedWindow(
         _ key: CacheBytes, limit: Int64, window: Duration, amount: Int64 = 1
     ) async throws -> LimitVerdict {
+        guard amount > 0, amount <= exactInLua else { throw CacheError.command(reason: "an amount is positive") }
         let reply = try await run(
             .fixedWindow, keys: [key],
             arguments: [
-                CacheBytes(limit), CacheBytes(CacheCommand.milliseconds(window)), CacheBytes(amount),
+                CacheBytes(min(max(limit, 0), exactInLua)), CacheBytes(CacheCommand.milliseconds(window)), CacheBytes(amount),
             ])
         return try LimitVerdict(reply)
     }
@@ -45,7 +46,7 @@ extension Cache {
         let reply = try await run(
             .slidingWindow, keys: [key],
             arguments: [
-                CacheBytes(limit), CacheBytes(CacheCommand.milliseconds(window)),
+                CacheBytes(min(max(limit, 0), exactInLua)), CacheBytes(CacheCommand.milliseconds(window)),
                 CacheBytes(now.milliseconds), member,
             ])
         return try LimitVerdict(reply)
@@ -58,7 +59,11 @@ extension CacheScript {
         "fixed-window",
         lua: """
             local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-            local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+            local held = redis.call('GET', KEYS[1]) or '0'
+            local used = tonumber(held)
+            if held ~= '0' and not string.match(held, '^-?[1-9]%d*$') or math.abs(used) > 9007199254740991 then
+                return redis.error_reply('ERR the counter holds no number')
+            end
             if used + amount <= limit then
                 used = redis.call('INCRBY', KEYS[1], ARGV[3])
                 if used == amount then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -77,7 +82,8 @@ extension CacheScript {
             integer(arguments, 0), Duration.milliseconds(integer(arguments, 1)), integer(arguments, 2)
         )
         let key = try first(keys)
-        var used = try store.call(.get(key)).asBytes.map { try $0.integer ?? notANumber() } ?? 0
+        var used: Int64 = 0
+        if let held = try store.call(.get(key)).asBytes { used = try integer(held) }
         if used + amount <= limit {
             used = try store.call(.increment(key, by: amount)).asInteger
             if used == amount { _ = try store.call(.expire(key, after: window, condition: .always)) }
@@ -108,7 +114,9 @@ extension CacheScript {
             if limit <= 0 then return {0, 0, window} end
             -- The one after whose end there is a place again; not the oldest when the limit was lowered.
             local entry = redis.call('ZRANGE', KEYS[1], count - limit, count - limit, 'WITHSCORES')
-            return {0, 0, tonumber(entry[2]) + window - now}
+            local left = tonumber(entry[2]) + window - now
+            if left > 9007199254740991 then left = window end
+            return {0, 0, math.ceil(left)}
             """
     ) { store, keys, arguments in
         let (limit, window, now) = try (integer(arguments, 0), integer(arguments, 1), integer(arguments, 2))
@@ -128,7 +136,9 @@ extension CacheScript {
         let place = count - limit
         let entry = try store.call(.sortedRange(key, from: place, through: place, descending: false)).asArray
         guard entry.count == 2, let oldest = try entry[1].asScore else { throw CacheError.unexpectedReply }
-        return .array([.integer(0), .integer(0), .integer(Int64(oldest) + window - now)])
+        let left = oldest + Double(window) - Double(now)
+        let whole = left > Double(exactInLua) ? window : Int64(left.rounded(.up))
+        return .array([.integer(0), .integer(0), .integer(whole)])
     }
 }
 
@@ -138,9 +148,16 @@ func first(_ keys: [CacheBytes]) throws(CacheError) -> CacheBytes {
 }
 
 func integer(_ arguments: [CacheBytes], _ index: Int) throws(CacheError) -> Int64 {
-    guard index < arguments.count, let value = arguments[index].integer else { return try notANumber() }
-    return value
+    guard index < arguments.count else { throw .command(reason: "an argument is missing") }
+    return try integer(arguments[index])
 }
 
-/// As Lua: arithmetic on what is no number is an error of the script.
-private func notANumber() throws(CacheError) -> Int64 { throw .command(reason: "no number in a script") }
+/// Lua counts in doubles: beyond this it would no longer be exact.
+let exactInLua: Int64 = 9_007_199_254_740_991
+
+private func integer(_ text: CacheBytes) throws(CacheError) -> Int64 {
+    guard let value = text.integer, value.magnitude <= exactInLua else {
+        throw .command(reason: "no number in a script")
+    }
+    return value
+}

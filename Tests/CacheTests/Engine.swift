@@ -1,6 +1,5 @@
 import Cache
 import Core
-import Foundation
 import Synchronization
 import TestServers
 import Testing
@@ -9,27 +8,32 @@ import Testing
 enum Engine: String, CaseIterable, CustomStringConvertible {
     case memory, redis
 
-    static var available: [Engine] {
-        ProcessInfo.processInfo.environment["CONVOKE_FAST"] == "1" ? [.memory] : allCases
-    }
+    static var available: [Engine] { TestServers.areAvailable ? allCases : [.memory] }
 
     var description: String { rawValue }
 
     /// An empty cache that nobody else uses.
     func cache() async throws -> any Cache {
         switch self {
-        case .memory: return MemoryCache()
-        case .redis: return RedisCache(try await Self.redis())
+        case .memory: MemoryCache()
+        // A busy machine may stop a test for seconds, which is not what these suites are about.
+        case .redis: RedisCache(try #require(RedisLocation(try await TestServers.redis().url)), limit: .seconds(60))
         }
     }
+}
 
-    static func redis() async throws -> RedisLocation {
-        var location = try #require(RedisLocation("redis://127.0.0.1:7391"))
-        location.base = nextBase.withLock { base in
-            defer { base += 8 }
-            return base
-        }
-        return location
+/// Waits for a condition that something else is about to make true; false after a generous time.
+func eventually(_ isTrue: () async throws -> Bool) async rethrows -> Bool {
+    let time = SystemTime()
+    let end = time.uptime + .seconds(30)
+    while time.uptime < end {
+        if try await isTrue() { return true }
+        try? await time.sleep(for: .milliseconds(5))
     }
-    private static let nextBase = Mutex(0)
+    return false
+}
+
+/// The kind of an error without its words, which differ between engines.
+func kind(of error: any Error) -> String {
+    if case CacheError.command = error { "command" } else { "\(error)" }
 }
