@@ -35,6 +35,7 @@ public protocol Database: Sendable {
     /// serialisation failure or a deadlock, so it changes nothing but the database.
     ///
     /// Whatever is thrown rolls it back. A statement's error that `body` swallows does too, and is thrown.
+    @discardableResult
     func transaction<Result: Sendable>(
         isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result
@@ -62,6 +63,7 @@ extension Database {
     @discardableResult
     public func run(_ sql: SQL) async throws -> Rows { try await run(sql, timeout: nil) }
 
+    @discardableResult
     public func transaction<Result: Sendable>(
         isolation: Isolation = .readCommitted, _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result {

@@ -30,7 +30,7 @@ public struct SQL: ExpressibleByStringInterpolation, Sendable {
     }
 
     /// For statements the library itself puts together.
-    init(_ text: String, _ arguments: [SQLValue] = []) {
+    init(text: String, arguments: [SQLValue] = []) {
         self.text = text
         self.arguments = arguments
     }

@@ -22,7 +22,6 @@ final class PostgresConnection: BlockingConnection {
     /// Goes out together with the first statement of the transaction, for it costs no round trip then.
     private var pendingBegin: String?
     private(set) var isUsable = true
-    private var nextCursor = 0
     var copying: CopyText?
 
     var interrupter: any Interrupter { requests }
@@ -330,19 +329,20 @@ extension PostgresConnection {
     /// more than a chunk.
     func openCursor(_ statement: Statement) throws -> Int {
         try begin(.readCommitted, limit: statement.limit, statement.ticket)
-        nextCursor += 1
-        let declare = SQL("DECLARE c\(nextCursor) NO SCROLL CURSOR FOR \(statement.sql.text)", statement.sql.arguments)
+        // One at a time, so one name: its texts stay prepared.
+        let declare = SQL(
+            text: "DECLARE rows NO SCROLL CURSOR FOR " + statement.sql.text, arguments: statement.sql.arguments)
         do {
             _ = try run(Statement(sql: declare, limit: statement.limit, ticket: statement.ticket))
         } catch {
             rollback()
             throw error
         }
-        return nextCursor
+        return 1
     }
 
     func fetch(_ cursor: Int, count: Int, limit: Duration, _ ticket: Ticket) throws -> Rows {
-        try run(Statement(sql: SQL("FETCH \(count) FROM c\(cursor)"), limit: limit, ticket: ticket))
+        try run(Statement(sql: SQL(text: "FETCH \(count) FROM rows"), limit: limit, ticket: ticket))
     }
 
     func closeCursor(_ cursor: Int) { rollback() }

@@ -129,6 +129,7 @@ extension SQLiteConnection {
             let code = sqlite3_step(plan.pointer)
             if code == SQLITE_DONE { break }
             guard code == SQLITE_ROW else { throw failure(code) }
+            if count == 0 { plan.followSchema() }
             plan.appendRow(to: &values)
             count += 1
         }
@@ -214,10 +215,13 @@ extension SQLiteConnection {
     }
 
     func fetch(_ cursor: Int, count: Int, limit: Duration, _ ticket: Ticket) throws -> Rows {
-        guard let plan = cursors[cursor] else { throw StorageError.statement(reason: "no such cursor", code: "0") }
+        guard let plan = cursors[cursor] else { return .none }
         requests.enter(ticket, limit: limit)
         defer { requests.leave() }
-        return try rows(of: plan, upTo: count)
+        let rows = try rows(of: plan, upTo: count)
+        // A step beyond the end would begin anew.
+        if rows.count < count { cursors[cursor] = nil }
+        return rows
     }
 
     func closeCursor(_ cursor: Int) { cursors[cursor] = nil }

@@ -4,15 +4,30 @@ import CSQLite
 final class SQLiteStatement {
     let pointer: OpaquePointer
     let isReadOnly: Bool
-    let names: ColumnNames
+    private(set) var names: ColumnNames
     /// Where SQLite keeps `$1`, `$2`, …: to it they are names, numbered in the order of their first use.
     private var positions: [Int32] = []
-    private let isTruth: [Bool]
+    private var isTruth: [Bool]
+    private var preparations: Int32 = 0
     var used: UInt64 = 0
 
     init(_ pointer: OpaquePointer) {
         self.pointer = pointer
         isReadOnly = sqlite3_stmt_readonly(pointer) != 0
+        names = ColumnNames([])
+        isTruth = []
+        readColumns()
+    }
+
+    /// After the first step: SQLite prepares a statement again by itself when the schema has changed.
+    func followSchema() {
+        let count = sqlite3_stmt_status(pointer, SQLITE_STMTSTATUS_REPREPARE, 0)
+        guard count != preparations else { return }
+        preparations = count
+        readColumns()
+    }
+
+    private func readColumns() {
         let width = sqlite3_column_count(pointer)
         names = ColumnNames((0..<width).map { index in
             sqlite3_column_name(pointer, index).map { String(cString: $0) } ?? ""
