@@ -1,4 +1,5 @@
 import Core
+import HTTP
 import Testing
 
 @testable import Security
@@ -35,17 +36,19 @@ private func with(_ change: (String, String)) -> String {
         #expect(read.subject == anna)
         #expect(read.id == "t1")
         #expect(read.userID == 7)
+        #expect(read.identity == .user(UserIdentity(id: 7, email: "anna@example.org", tokenID: "t1")))
         #expect(read.expiresAt == noon + .minutes(15))
     }
 
-    @Test(arguments: [nil, 7] as [Int64?])
-    func `says of a service whom it acts for`(person: Int64?) throws {
+    @Test(arguments: [nil, UserIdentity(id: 7, email: "anna@example.org", tokenID: "t1")])
+    func `says of a service whom it acts for`(person: UserIdentity?) throws {
         let caller = TokenClaims.Subject.service(name: "gateway", onBehalfOf: person)
         let token = issuer.issue(to: caller, id: "t2", for: .seconds(30), now: noon).token
         let read = try verifier.verify(token, now: noon)
         #expect(read.subject == caller)
         #expect(read.serviceName == "gateway")
-        #expect(read.userID == person)
+        #expect(read.userID == person?.id)
+        #expect(read.identity == .service(name: "gateway", onBehalfOf: person))
     }
 
     /// RFC 7515, A.1: the one signature the standard shows for HS256.

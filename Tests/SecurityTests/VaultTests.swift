@@ -16,6 +16,11 @@ private let appRole = VaultSettings.Login.appRole(id: "role", secret: Secret("ro
         #expect(lease.step(at: .seconds(160)) == .logIn)
     }
 
+    @Test func `is renewed in time however short it is`() {
+        let short = VaultLease(obtained: .zero, lifetime: .seconds(2), isRenewable: true)
+        #expect(short.step(at: .milliseconds(1500)) == .renew)
+    }
+
     @Test func `is replaced where it cannot be renewed`() {
         let fixed = VaultLease(obtained: .zero, lifetime: .seconds(60), isRenewable: false)
         #expect(fixed.step(at: .seconds(40)) == .logIn)

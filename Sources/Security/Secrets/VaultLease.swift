@@ -18,12 +18,13 @@ struct VaultLease: Equatable {
 
     var end: Duration { obtained + lifetime }
 
-    /// Acts when two thirds of the time are over: the last third is there for retries. Not sooner than after
-    /// five seconds, or a token that can only be looked at would be looked at ever faster towards its end.
+    /// Acts when two thirds of the time are over: the last third is there for retries. A token that can only
+    /// be looked at is not looked at sooner than after five seconds, ever faster towards its end.
     func step(at uptime: Duration) -> Step {
         guard lifetime > .zero else { return .rest }
         if uptime >= end { return .logIn }
-        let due = obtained + max(lifetime * 2 / 3, min(lifetime, .seconds(5)))
+        let soonest = isRenewable ? .zero : min(lifetime, .seconds(5))
+        let due = obtained + max(lifetime * 2 / 3, soonest)
         guard uptime >= due else { return .wait(until: due) }
         return isRenewable ? .renew : .logIn
     }

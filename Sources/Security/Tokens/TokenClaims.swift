@@ -1,11 +1,12 @@
 public import Core
+public import HTTP
 
 /// What a verified token says: who calls, and from when to when that holds.
 public struct TokenClaims: Equatable, Sendable {
     /// A person, or one of our services, perhaps acting for a person. Never both.
     public enum Subject: Equatable, Sendable {
         case user(id: Int64, email: String)
-        case service(name: String, onBehalfOf: Int64?)
+        case service(name: String, onBehalfOf: UserIdentity?)
     }
 
     public let subject: Subject
@@ -34,7 +35,15 @@ public struct TokenClaims: Equatable, Sendable {
     public var userID: Int64? {
         switch subject {
         case .user(let id, _): id
-        case .service(_, let user): user
+        case .service(_, let user): user?.id
+        }
+    }
+
+    /// As a request carries it once it has been checked.
+    public var identity: Identity {
+        switch subject {
+        case .user(let id, let email): .user(UserIdentity(id: id, email: email, tokenID: self.id))
+        case .service(let name, let user): .service(name: name, onBehalfOf: user)
         }
     }
 
@@ -48,14 +57,14 @@ extension TokenClaims: JSONEncodable {
         var email: JSONValue?
         var user: JSONValue?
         var service: JSONValue?
-        var onBehalfOf: JSONValue?
+        var person: UserIdentity?
         switch subject {
         case .user(let id, let address):
             email = .string(address)
             user = .int(id)
-        case .service(let name, let person):
+        case .service(let name, let user):
             service = .string(name)
-            onBehalfOf = person.map(JSONValue.int)
+            person = user
         }
         let audience: JSONValue? =
             switch self.audience.count {
@@ -65,7 +74,10 @@ extension TokenClaims: JSONEncodable {
             }
         return .object(present: [
             "iss": .string(issuer), "aud": audience, "sub": email, "uid": user, "service": service,
-            "on_behalf_of": onBehalfOf, "jti": .string(id), "iat": .int(issuedAt.seconds),
+            "on_behalf_of": person.map { .int($0.id) },
+            "on_behalf_of_email": person.map { .string($0.email) },
+            "on_behalf_of_jti": person.map { .string($0.tokenID) }, "jti": .string(id),
+            "iat": .int(issuedAt.seconds),
             "nbf": notBefore.map { .int($0.seconds) }, "exp": .int(expiresAt.seconds),
         ])
     }
@@ -95,6 +107,8 @@ private struct KnownClaims {
     var uid: Int64?
     var service: String?
     var onBehalfOf: Int64?
+    var onBehalfOfEmail: String?
+    var onBehalfOfToken: String?
     var jti: String?
     var iat: Timestamp?
     var nbf: Timestamp?
@@ -108,6 +122,8 @@ private struct KnownClaims {
         case "uid": Self.set(&uid, Self.user(value))
         case "service": Self.set(&service, value.stringValue)
         case "on_behalf_of": Self.set(&onBehalfOf, Self.user(value))
+        case "on_behalf_of_email": Self.set(&onBehalfOfEmail, value.stringValue)
+        case "on_behalf_of_jti": Self.set(&onBehalfOfToken, value.stringValue)
         case "jti": Self.set(&jti, value.stringValue)
         case "iat": Self.set(&iat, Self.moment(value))
         case "nbf": Self.set(&nbf, Self.moment(value))
@@ -117,9 +133,11 @@ private struct KnownClaims {
     }
 
     var subject: TokenClaims.Subject? {
-        switch (sub, uid, service) {
-        case (let email?, let id?, nil) where !email.isEmpty && onBehalfOf == nil: .user(id: id, email: email)
-        case (nil, nil, let name?) where !name.isEmpty: .service(name: name, onBehalfOf: onBehalfOf)
+        switch (sub, uid, service, onBehalfOf, onBehalfOfEmail, onBehalfOfToken) {
+        case (let email?, let id?, nil, nil, nil, nil) where !email.isEmpty: .user(id: id, email: email)
+        case (nil, nil, let name?, nil, nil, nil) where !name.isEmpty: .service(name: name, onBehalfOf: nil)
+        case (nil, nil, let name?, let id?, let email?, let token?) where !name.isEmpty && !email.isEmpty:
+            .service(name: name, onBehalfOf: UserIdentity(id: id, email: email, tokenID: token))
         default: nil
         }
     }
