@@ -61,10 +61,17 @@ let package = Package(
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
         driver("LocalServers", ["Core"]),
 
+        /// Virtual time, seeded order, faults: for tests alone.
+        library("Simulation", ["Core"]),
+
+        // 5. The domains
+        library("Accounts", ["Core", "Storage"]),
+
         .executableTarget(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
+                "Accounts",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -77,6 +84,8 @@ let package = Package(
         tests("Cache", ["Core", "Cache", "TestServers"]),
         tests("Broker", ["Core", "Storage", "Broker", "TestServers"]),
         tests("Security", ["Core", "HTTP", "HTTPClient", "Security", "TestServers"]),
+        tests("Simulation", ["Core", "Simulation"]),
+        tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
         tests("LocalServers", ["Core", "LocalServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ],
