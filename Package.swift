@@ -103,10 +103,17 @@ let package = Package(
                 "ReportServiceWiring", "TelegramSandboxWiring",
             ],
             path: "Services/convoke", swiftSettings: pointerFree),
+        /// Virtual time, seeded order, faults: for tests alone.
+        library("Simulation", ["Core"]),
+
+        // 5. The domains
+        library("Accounts", ["Core", "Storage"]),
+
         .executableTarget(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
+                "Accounts",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -121,6 +128,9 @@ let package = Package(
         tests("Security", ["Core", "HTTP", "HTTPClient", "Security", "TestServers"]),
         tests("Users", ["Core", "Storage", "Security", "Users", "TestServers"]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
+        tests("Simulation", ["Core", "Simulation"]),
+        tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
+        tests("LocalServers", ["Core", "LocalServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]

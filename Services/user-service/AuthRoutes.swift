@@ -93,7 +93,7 @@ struct AuthRoutes: Sendable {
 
     func sessions(_ request: Request) async throws -> Response {
         let id = try request.requireUser()
-        let current = request.tokenID.map(Tokens.session)
+        let current = request.tokenID.map { Tokens.session(of: $0) }
         let sessions = try await signIn.store.sessions(of: id, at: time.now)
         return .json(JSONValue.array(sessions.map { $0.json(isCurrent: $0.id == current) }))
     }

@@ -20,8 +20,10 @@ extension ServiceDefinition {
             passwords: Passwords(cost: settings.passwordCost, random: context.random), time: context.time,
             random: context.random,
             issueAccess: { user, session, now in
-                let token = context.tokens.access(userID: user.id, email: user.email, session: session, now: now)
-                return (token, Tokens.accessLifetime)
+                (
+                    context.tokens.access(userID: user.id, email: user.email, session: session, now: now),
+                    Tokens.accessLifetime
+                )
             },
             sessionsEnded: { sessions in
                 for session in sessions { try await ended.block(session.id, until: session.blockedUntil, now: context.time.now) }
@@ -32,7 +34,7 @@ extension ServiceDefinition {
         return ServiceParts(
             workers: [
                 ClaimOffer(signIn: signIn, address: settings.publicAddress, readiness: context.readiness, time: context.time, log: context.log),
-                SessionKeeper(store: store, ended: ended, readiness: context.readiness, time: context.time, log: context.log),
+                SessionKeeper(store: store, ended: ended, readiness: context.readiness, time: context.time, random: context.random, log: context.log),
                 DeletionAnnouncer(store: store, broker: context.broker, readiness: context.readiness, time: context.time, log: context.log),
             ],
             publicPaths: AuthRoutes.publicPaths

@@ -34,6 +34,7 @@ struct SessionKeeper: Service {
     let ended: EndedSessions
     let readiness: Readiness
     let time: any TimeSource
+    let random: any RandomSource
     let log: Log
 
     func run() async throws {
@@ -41,13 +42,9 @@ struct SessionKeeper: Service {
         var round = 0
         while true {
             do {
-                if try await !ended.isComplete() {
-                    let now = time.now
-                    for session in try await store.endedSessions(at: now) {
-                        try await ended.block(session.id, until: session.blockedUntil, now: now)
-                    }
-                    try await ended.markComplete()
-                }
+                let now = time.now
+                let sessions = try await store.endedSessions(at: now).map { (id: $0.id, until: $0.blockedUntil) }
+                try await ended.fill(sessions, now: now, round: UniqueID(random).description)
                 if round % 180 == 0 { try await store.tidy(at: time.now) }
                 round += 1
             } catch where !(error is CancellationError) {
@@ -56,15 +53,6 @@ struct SessionKeeper: Service {
             try await time.sleep(for: Self.interval)
         }
     }
-}
-
-/// The queues in which services hear that a user is gone and erase their share.
-enum UserDeletion {
-    static let listeners = [
-        "integration-service", "account-manager", "parsing-service", "invite-service", "report-service",
-    ]
-    static func queue(of service: String) -> String { "user-deleted-\(service)" }
-    static let queues = listeners.map { Queue(queue(of: $0)) }
 }
 
 /// Tells the other services of deleted users until each has surely heard. The note is written with the
@@ -84,10 +72,10 @@ struct DeletionAnnouncer: Service {
         while true {
             do {
                 for (event, user) in try await store.pendingDeletions() {
-                    let body: JSONValue = ["event": "user_deleted", "user_id": .int(user)]
                     for service in UserDeletion.listeners {
                         try await broker.publish(
-                            Message(id: "\(event)-\(service)", body: body.bytes), to: UserDeletion.queue(of: service))
+                            UserDeletion.message(event: event.description, user: user, to: service),
+                            to: UserDeletion.queue(of: service).name)
                     }
                     try await store.deletionAnnounced(event)
                 }

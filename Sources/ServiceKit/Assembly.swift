@@ -72,12 +72,17 @@ public func assemble(
     let database = settings.database.map {
         $0.open(definition.database ?? "", time: resources.time, random: resources.random, log: log, metrics: metrics)
     }
+    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
+    let peers = Peers(
+        environment: resources.environment, client: resources.client, tokens: resources.tokens, caller: definition.name,
+        time: resources.time)
     let context = ServiceContext(
         name: definition.name, settings: settings, environment: resources.environment, time: resources.time,
         random: resources.random, log: log, metrics: metrics, openDatabase: database, cache: resources.cache,
-        openBroker: broker, client: resources.client, secrets: resources.secrets, tokens: resources.tokens)
+        openBroker: broker, client: resources.client, secrets: resources.secrets, tokens: resources.tokens,
+        readiness: readiness, peers: peers,
+        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) })
     let parts = try await definition.build(context)
-    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
 
     var services: [any Service] = []
     if let database {
@@ -87,6 +92,9 @@ public func assemble(
         }
     }
     services += parts.workers
+    if let eraseUser = parts.eraseUser, let broker {
+        services.append(UserDeletionListener(definition.name, broker, readiness, resources.time, log, eraseUser))
+    }
 
     var components: [Component] = []
     if let database {
@@ -110,7 +118,7 @@ public func assemble(
             publicPaths: parts.publicPaths.union([
                 "/health", "/metrics", "/openapi.json", "/api/v1/health/detailed",
             ]),
-            tokens: resources.tokens, blocked: BlockedTokens(resources.cache), time: resources.time,
+            tokens: resources.tokens, ended: context.endedSessions, time: resources.time,
             refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"])))
     router.use(readiness)
     let brief = health.brief.bytes

@@ -1,4 +1,3 @@
-import Cache
 public import Core
 public import HTTP
 import Security
@@ -12,7 +11,7 @@ struct Authentication: Middleware {
     let mode: AuthMode
     let publicPaths: Set<String>
     let tokens: Tokens
-    let blocked: BlockedTokens
+    let ended: EndedSessions
     let time: any TimeSource
     let refusals: Labeled<Counter>
 
@@ -47,7 +46,7 @@ struct Authentication: Middleware {
             let claims = try tokens.verify(String(parts[1]), now: time.now)
             switch claims.subject {
             case .user(let id, let email):
-                guard try await !blocked.contains(claims.id) else { throw refusal("blocked") }
+                guard try await !ended.contains(Tokens.session(of: claims.id)) else { throw refusal("ended") }
                 return .user(UserIdentity(id: id, email: email, tokenID: claims.id))
             case .service(let name, let user): return .service(name: name, onBehalfOf: user)
             }
@@ -60,25 +59,6 @@ struct Authentication: Middleware {
         refusals[reason].increment()
         return .unauthorized
     }
-}
-
-/// Ids of access tokens that were logged out before they expired. The cache makes it quick and shared;
-/// whoever owns the tokens keeps them in SQL and fills the cache again.
-public struct BlockedTokens: Sendable {
-    private let cache: any Cache
-
-    init(_ cache: any Cache) { self.cache = cache }
-
-    /// In the first database index behind the base, apart from everything that may be flushed with limits.
-    static func key(_ id: String) -> CacheBytes { CacheBytes("blocked_token:\(id)") }
-
-    public func block(_ id: String, until expiry: Timestamp, now: Timestamp) async throws {
-        let left = expiry - now
-        guard left > .zero else { return }
-        try await cache.set(Self.key(id), "1", for: left)
-    }
-
-    public func contains(_ id: String) async throws -> Bool { try await cache.exists(Self.key(id)) }
 }
 
 /// What keeps `dev` mode from being driven by a web page elsewhere: only loopback hosts, and only bodies
@@ -136,6 +116,22 @@ enum DevelopmentGuard {
 }
 
 extension Request {
+    /// The id of the access token the user signed in with. Behind the gateway it comes in the service token's
+    /// company, and only from there.
+    public var tokenID: String? {
+        switch identity {
+        case .user(let user): user.tokenID.isEmpty ? nil : user.tokenID
+        case .service("gateway", _): headers[Forwarded.tokenID]
+        case .service, .nobody: nil
+        }
+    }
+
+    /// The address of the person's end of the line: what the gateway saw, or the connection's own.
+    public var clientAddress: String {
+        if case .service("gateway", _) = identity, let address = headers[Forwarded.address] { return address }
+        return remoteAddress
+    }
+
     /// The signed-in user, or the one a service acts for; 401 for neither.
     public func requireUser() throws -> Int64 {
         guard let id = identity.userID else { throw Problem.unauthorized }
@@ -147,4 +143,11 @@ extension Request {
         guard case .service(let name, _) = identity else { throw Problem.notFound }
         return name
     }
+}
+
+/// What the gateway tells the services behind it about a call, beside its token. Nobody else is believed, and
+/// the gateway removes these from what clients send.
+public enum Forwarded {
+    public static let tokenID = "X-Convoke-Token-ID"
+    public static let address = "X-Convoke-Client-Address"
 }

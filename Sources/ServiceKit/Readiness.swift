@@ -13,6 +13,12 @@ public final class Readiness: Middleware {
     init(isReady: Bool) { flag = Mutex(isReady) }
 
     public var isReady: Bool { flag.withLock { $0 } }
+
+    /// Returns once the service is ready.
+    public func wait(_ time: any TimeSource) async throws {
+        while !isReady { try await time.sleep(for: .milliseconds(50)) }
+    }
+
     func becomeReady() { flag.withLock { $0 = true } }
 
     public func handle(

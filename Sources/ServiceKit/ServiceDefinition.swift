@@ -51,6 +51,11 @@ public struct ServiceContext: Sendable {
     public let client: any HTTPSending
     public let secrets: Secrets
     public let tokens: Tokens
+    /// Whether the schema is there; workers wait for it.
+    public let readiness: Readiness
+    /// The other services.
+    public let peers: Peers
+    public let endedSessions: EndedSessions
 
     /// The service's database. Asking for one that the definition does not name is a mistake of ours.
     public var database: any Database {
@@ -73,11 +78,14 @@ public struct ServiceParts: Sendable {
     public var components: [Component]
     /// Paths that need no sign-in, beside health and contract.
     public var publicPaths: Set<String>
+    /// Erases everything of a user that is gone; called until it succeeds.
+    public var eraseUser: (@Sendable (Int64) async throws -> Void)?
     /// Answers instead of the router: for the gateway, which routes by other rules.
     public var responder: (@Sendable (Router) -> any Responder)?
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
+        eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
         responder: (@Sendable (Router) -> any Responder)? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
@@ -85,6 +93,7 @@ public struct ServiceParts: Sendable {
         self.workers = workers
         self.components = components
         self.publicPaths = publicPaths
+        self.eraseUser = eraseUser
         self.responder = responder
     }
 }

@@ -18,11 +18,16 @@ public struct Tokens: Sendable {
         self.random = random
     }
 
-    public func access(userID: Int64, email: String, now: Timestamp) -> (token: Secret<String>, claims: TokenClaims) {
+    /// An access token. Its id names the session it belongs to, so that ending the session ends all of them.
+    public func access(userID: Int64, email: String, session: String, now: Timestamp) -> Secret<String> {
         issuer.issue(
-            to: .user(id: userID, email: email), id: Base64URL.encode(random.bytes(16)),
-            for: Self.accessLifetime, now: now)
+            to: .user(id: userID, email: email), id: "\(session).\(Base64URL.encode(random.bytes(9)))",
+            for: Self.accessLifetime, now: now
+        ).token
     }
+
+    /// The session that a token's id names.
+    public static func session(of tokenID: String) -> String { String(tokenID.prefix { $0 != "." }) }
 
     public func service(_ name: String, onBehalfOf user: Int64?, now: Timestamp) -> Secret<String> {
         issuer.issue(

@@ -150,7 +150,8 @@ public struct SignIn: Sendable {
         do {
             try await end(session: session, of: user)
         } catch UserError.unknownSession {
-            // Already over; its tokens were blocked then.
+            // Already over in SQL. The cache may have been out of reach when that happened, so it is told again.
+            try await sessionsEnded([EndedSession(id: session, blockedUntil: time.now + longestAccess)])
         }
     }
 
