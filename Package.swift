@@ -54,7 +54,7 @@ let services: [Target] = [
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
     service("account-manager", "AccountManager"),
-    service("user-service", "UserService"),
+    service("user-service", "UserService", ["Broker", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
     service("telegram-sandbox", "TelegramSandbox"),
 ].flatMap { $0 }
@@ -130,7 +130,6 @@ let package = Package(
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         tests("Simulation", ["Core", "Simulation"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
-        tests("LocalServers", ["Core", "LocalServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]

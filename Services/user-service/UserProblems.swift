@@ -1,6 +1,6 @@
 import Core
-import HTTP
-import Users
+public import HTTP
+public import Users
 
 extension UserError: ProblemConvertible {
     public var problem: Problem {

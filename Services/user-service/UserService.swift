@@ -37,11 +37,11 @@ extension ServiceDefinition {
                 SessionKeeper(store: store, ended: ended, readiness: context.readiness, time: context.time, random: context.random, log: context.log),
                 DeletionAnnouncer(store: store, broker: context.broker, readiness: context.readiness, time: context.time, log: context.log),
             ],
-            publicPaths: AuthRoutes.publicPaths
-        ) { router in
-            auth.register(on: &router)
-            internalRoutes.register(on: &router)
-        }
+            publicPaths: AuthRoutes.publicPaths,
+            routes: { router in
+                auth.register(on: &router)
+                internalRoutes.register(on: &router)
+            })
     }
 }
 

@@ -25,13 +25,13 @@ public enum Identity: Sendable, Equatable {
     case nobody
     case user(UserIdentity)
     /// A service of ours, and the user it acts for, if any.
-    case service(name: String, onBehalfOf: Int64?)
+    case service(name: String, onBehalfOf: UserIdentity?)
 
     /// The person whose data this is about: the caller, or whom the calling service acts for.
-    public var userID: Int64? {
+    public var user: UserIdentity? {
         switch self {
         case .nobody: nil
-        case .user(let user): user.id
+        case .user(let user): user
         case .service(_, let user): user
         }
     }

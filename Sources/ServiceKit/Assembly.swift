@@ -1,4 +1,4 @@
-import Broker
+public import Broker
 import Cache
 public import Core
 public import HTTP
@@ -25,11 +25,11 @@ public struct ProcessResources: Sendable {
         let time = settings.time
         let random = SystemRandom()
         let metrics = Metrics()
-        let client = HTTPClient(log: log, metrics: metrics, time: time)
-        let secrets = try Secrets(
+        let client = HTTPClient(metrics: metrics, log: log)
+        let secrets = Secrets(
             vault: settings.vault, environment: environment, folder: SecretFolder("\(settings.dataFolder)/secrets"),
             time: time, random: random, log: log
-        ) { HTTPVaultTransport($0, client) }
+        ) { HTTPVaultTransport(client, address: $0.address) }
         let keys = try await secrets.tokenKeys()
         return ProcessResources(
             settings: settings, time: time, random: random, log: log, metrics: metrics,
@@ -99,14 +99,14 @@ public func assemble(
     var components: [Component] = []
     if let database {
         components.append(
-            Component("database") {
+            Component("database", ping: {
                 try await database.ping()
                 guard readiness.isReady else { throw NotReady() }
-            })
+            }))
     }
-    components.append(Component("cache") { try await resources.cache.ping() })
-    if let broker { components.append(Component("queue") { try await broker.ping() }) }
-    if let vault = resources.secrets.session { components.append(Component("vault") { try await vault.ping() }) }
+    components.append(Component("cache", ping: { try await resources.cache.ping() }))
+    if let broker { components.append(Component("queue", ping: { try await broker.ping() })) }
+    if let vault = resources.secrets.session { components.append(Component("vault", ping: { try await vault.ping() })) }
     let health = Health(service: definition.name, components: components + parts.components, time: resources.time)
 
     let contract = try JSONValue.contract(definition.contract)
@@ -161,23 +161,23 @@ public func processServices(
         let assembled = try await assemble(
             definition, resources, broker: definition.queues.isEmpty ? nil : broker)
         services += assembled.services
-        let server = try HTTPServer(
-            serverSettings(assembled.context.settings), assembled.responder, log: assembled.context.log,
-            metrics: assembled.context.metrics, time: resources.time)
-        try await server.bind()
+        let server = HTTPServer(
+            try serverSettings(assembled.context.settings), assembled.responder, name: "\(definition.name)-listener",
+            log: assembled.context.log, metrics: assembled.context.metrics, time: resources.time)
+        try server.bind()
         listeners.append(server)
     }
     // Last, so that they are the first to stop.
     return services + listeners
 }
 
-private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
-    var server = ServerSettings(host: settings.host, port: settings.port)
-    server.threads = settings.threads
-    server.connections = settings.connections
-    server.connectionsPerAddress = settings.connectionsPerAddress
-    server.bodyLimit = settings.bodyLimit
-    return server
+private func serverSettings(_ settings: ServiceSettings) throws -> ServerSettings {
+    var limits = ServerSettings.Limits()
+    limits.connections = settings.connections
+    limits.connectionsPerAddress = settings.connectionsPerAddress
+    limits.bodyBytes = settings.bodyLimit
+    return ServerSettings(
+        host: settings.host, port: settings.port, threads: settings.threads, limits: limits, tls: settings.tls)
 }
 
 /// One broker for all services of a process: RabbitMQ where it is configured, else SQL in the data folder.
@@ -195,7 +195,7 @@ private func openBroker(
         let location = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite")
         let database = location.open("queues", time: resources.time, log: log, metrics: resources.metrics)
         services.append(closing("queue-database", resources.time) { await database.close() })
-        broker = try await SQLBroker(
+        broker = SQLBroker(
             database, queues: queues, metrics: metrics, time: resources.time, log: log)
     }
     services.append(closing("queue", resources.time) { await broker.close() })

@@ -1,4 +1,4 @@
-public import Core
+import Core
 public import HTTP
 import Security
 
@@ -44,12 +44,12 @@ struct Authentication: Middleware {
         guard parts.count == 2, sameName(String(parts[0]), "bearer") else { throw refusal("scheme") }
         do {
             let claims = try tokens.verify(String(parts[1]), now: time.now)
-            switch claims.subject {
-            case .user(let id, let email):
-                guard try await !ended.contains(Tokens.session(of: claims.id)) else { throw refusal("ended") }
-                return .user(UserIdentity(id: id, email: email, tokenID: claims.id))
-            case .service(let name, let user): return .service(name: name, onBehalfOf: user)
+            let identity = claims.identity
+            // A service vouches for the session of the user it acts for; a user's own token is looked up.
+            if case .user = identity, try await ended.contains(Tokens.session(of: claims.id)) {
+                throw refusal("ended")
             }
+            return identity
         } catch let error as TokenError {
             throw refusal(error.rawValue)
         }
@@ -70,7 +70,7 @@ enum DevelopmentGuard {
                 403, "loopback_only",
                 .init("In development mode only localhost is served", "В режиме разработки обслуживается только localhost"))
         }
-        if let origin = request.headers["origin"], let start = origin.range(of: "://"),
+        if let origin = request.headers["origin"], let start = origin.firstRange(of: "://"),
             !isLoopback(hostName(String(origin[start.upperBound...])))
         {
             throw Problem(
@@ -116,15 +116,8 @@ enum DevelopmentGuard {
 }
 
 extension Request {
-    /// The id of the access token the user signed in with. Behind the gateway it comes in the service token's
-    /// company, and only from there.
-    public var tokenID: String? {
-        switch identity {
-        case .user(let user): user.tokenID.isEmpty ? nil : user.tokenID
-        case .service("gateway", _): headers[Forwarded.tokenID]
-        case .service, .nobody: nil
-        }
-    }
+    /// The id of the access token the user signed in with, whoever hands it on.
+    public var tokenID: String? { identity.user.flatMap { $0.tokenID.isEmpty ? nil : $0.tokenID } }
 
     /// The address of the person's end of the line: what the gateway saw, or the connection's own.
     public var clientAddress: String {
@@ -134,7 +127,7 @@ extension Request {
 
     /// The signed-in user, or the one a service acts for; 401 for neither.
     public func requireUser() throws -> Int64 {
-        guard let id = identity.userID else { throw Problem.unauthorized }
+        guard let id = identity.user?.id else { throw Problem.unauthorized }
         return id
     }
 
@@ -148,6 +141,5 @@ extension Request {
 /// What the gateway tells the services behind it about a call, beside its token. Nobody else is believed, and
 /// the gateway removes these from what clients send.
 public enum Forwarded {
-    public static let tokenID = "X-Convoke-Token-ID"
     public static let address = "X-Convoke-Client-Address"
 }

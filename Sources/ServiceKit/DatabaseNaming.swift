@@ -9,7 +9,7 @@ extension DatabaseLocation {
         let text = url.expose()
         let parts = text.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         var base = String(parts.first ?? "")
-        guard let scheme = base.range(of: "://") else { return self }
+        guard let scheme = base.firstRange(of: "://") else { return self }
         let rest = base[scheme.upperBound...]
         if let slash = rest.firstIndex(of: "/") {
             guard rest[rest.index(after: slash)...].isEmpty else { return self }

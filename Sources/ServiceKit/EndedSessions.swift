@@ -1,4 +1,4 @@
-import Cache
+public import Cache
 public import Core
 
 /// Sessions that were ended, known everywhere at once: an access token that names one does not count, however
@@ -28,12 +28,12 @@ public struct EndedSessions: Sendable {
 
     public func block(_ session: String, until moment: Timestamp, now: Timestamp) async throws {
         guard moment > now else { return }
-        try await cache.set(Self.key(session), "1", for: moment - now)
+        try await cache.set(Self.key(session), to: "1", expiry: .after(moment - now))
     }
 
     /// Writes all of `sessions` and then says that the cache is complete, unless it was flushed in between.
     public func fill(_ sessions: [(id: String, until: Timestamp)], now: Timestamp, round: String) async throws {
-        try await cache.set(Self.filling, CacheBytes(round), for: .minutes(5))
+        try await cache.set(Self.filling, to: CacheBytes(round), expiry: .after(.minutes(5)))
         for session in sessions { try await block(session.id, until: session.until, now: now) }
         _ = try await cache.run(
             Self.markComplete, keys: [Self.filling, Self.complete], arguments: [CacheBytes(round)])
@@ -50,7 +50,7 @@ public struct EndedSessions: Sendable {
             """
     ) { database, keys, arguments in
         guard try database.call(.get(keys[0])).asBytes == arguments[0] else { return .integer(0) }
-        _ = try database.call(.set(keys[1], "1", expiry: .after(.hours(1)), condition: .always))
+        _ = try database.call(.set(keys[1], "1", expiry: .after(.hours(1)), condition: .any))
         return .integer(1)
     }
 }

@@ -7,9 +7,9 @@ public struct Component: Sendable {
     public let isNeeded: Bool
     let check: @Sendable () async throws -> [JSONMember]
 
-    /// `check` throws when the component does not answer, and may return members to show beside its status.
+    /// `showing` throws when the component does not answer, and may return members to show beside its status.
     public init(
-        _ name: String, isNeeded: Bool = true, check: @escaping @Sendable () async throws -> [JSONMember]
+        _ name: String, isNeeded: Bool = true, showing check: @escaping @Sendable () async throws -> [JSONMember]
     ) {
         self.name = name
         self.isNeeded = isNeeded
@@ -17,10 +17,12 @@ public struct Component: Sendable {
     }
 
     public init(_ name: String, isNeeded: Bool = true, ping: @escaping @Sendable () async throws -> Void) {
-        self.init(name, isNeeded: isNeeded) {
-            try await ping()
-            return []
-        }
+        self.init(
+            name, isNeeded: isNeeded,
+            showing: {
+                try await ping()
+                return []
+            })
     }
 }
 

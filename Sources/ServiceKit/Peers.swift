@@ -32,7 +32,7 @@ public struct Peers: Sendable {
 
     /// Asks one of our services, acting for `user` where the question concerns one.
     public func ask(
-        _ service: String, _ method: Method, _ path: String, onBehalfOf user: Int64? = nil, body: JSONValue? = nil,
+        _ service: String, _ method: Method, _ path: String, onBehalfOf user: UserIdentity? = nil, body: JSONValue? = nil,
         deadline: Duration = .seconds(5)
     ) async throws -> ClientResponse {
         var headers: Headers = [

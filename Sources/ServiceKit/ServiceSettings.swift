@@ -1,6 +1,7 @@
 public import Broker
 public import Cache
 public import Core
+import HTTPServer
 public import Security
 public import Storage
 
@@ -57,8 +58,7 @@ public struct ServiceSettings: Sendable {
     public let connections: Int
     public let connectionsPerAddress: Int
     public let threads: Int
-    public let certificate: String?
-    public let certificateKey: String?
+    let tls: ServerSettings.TLS?
 
     init(
         for service: ServiceDefinition, from environment: consuming Environment, dataFolder: String
@@ -77,11 +77,13 @@ public struct ServiceSettings: Sendable {
         connections = environment.int("MAX_CONNECTIONS", default: 12_000, in: 10...1_000_000)
         connectionsPerAddress = environment.int("MAX_CONNECTIONS_PER_ADDRESS", default: 12_000, in: 1...1_000_000)
         threads = environment.int("HTTP_THREADS", default: 2, in: 1...256)
-        certificate = environment.value("TLS_CERTIFICATE")
-        certificateKey = environment.value("TLS_KEY")
-        if (certificate == nil) != (certificateKey == nil) {
+        // The certificate is no secret; the key is, and is read as one (`TLS_KEY` or `TLS_KEY_FILE`).
+        let certificate = environment.secret("TLS_CERTIFICATE")?.expose()
+        let key = environment.secret("TLS_KEY")
+        if (certificate == nil) != (key == nil) {
             environment.mistake("TLS_CERTIFICATE and TLS_KEY belong together")
         }
+        tls = certificate.flatMap { certificate in key.map { .init(certificate: certificate, key: $0) } }
         try environment.finish()
     }
 }

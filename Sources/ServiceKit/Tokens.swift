@@ -29,7 +29,7 @@ public struct Tokens: Sendable {
     /// The session that a token's id names.
     public static func session(of tokenID: String) -> String { String(tokenID.prefix { $0 != "." }) }
 
-    public func service(_ name: String, onBehalfOf user: Int64?, now: Timestamp) -> Secret<String> {
+    public func service(_ name: String, onBehalfOf user: UserIdentity?, now: Timestamp) -> Secret<String> {
         issuer.issue(
             to: .service(name: name, onBehalfOf: user), id: Base64URL.encode(random.bytes(12)),
             for: Self.serviceLifetime, now: now
