@@ -55,6 +55,10 @@ func readFile(_ path: String, last limit: Int = 1 << 20) -> String? {
     return String(decoding: bytes, as: UTF8.self)
 }
 
+func moveFile(_ path: String, to place: String) throws {
+    guard rename(path, place) == 0 else { throw FileError(path: place, reason: systemMessage(errno)) }
+}
+
 func removeFile(_ path: String) { unlink(path) }
 
 func fileExists(_ path: String) -> Bool { access(path, F_OK) == 0 }

@@ -16,13 +16,18 @@ public struct LocalPostgres: LocalServer {
     public let process: ServerProcess
     public let port: Int
     private let folder: ServerFolder
+    private let password: String?
     private static let user = "convoke"
 
-    public init(directory: String, port: Int? = nil, durability: Durability = .durable) throws {
+    /// Without a `password` every account of this machine may enter.
+    public init(
+        directory: String, port: Int? = nil, password: String? = nil, durability: Durability = .durable
+    ) throws {
         let folder = ServerFolder(directory, accountName: "postgres")
         let port = try port ?? Loopback.freePort()
         self.folder = folder
         self.port = port
+        self.password = password
         var settings = [
             "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200",
             // Otherwise in /dev/shm, where a kill leaves it lying.
@@ -35,7 +40,7 @@ public struct LocalPostgres: LocalServer {
         process = ServerProcess(
             ServerRecipe(
                 name: "postgres", folder: folder, port: port,
-                prepare: { try await Self.initialise(folder, bin) },
+                prepare: { try await Self.initialise(folder, bin, password) },
                 command: folder.command(
                     bin + "/postgres",
                     ["-D", folder("data"), "-p", String(port)] + settings.flatMap { ["-c", $0] },
@@ -47,7 +52,9 @@ public struct LocalPostgres: LocalServer {
 
     public var url: String { url(database: "postgres") }
 
-    public func url(database: String) -> String { "postgres://\(Self.user)@127.0.0.1:\(port)/\(database)" }
+    public func url(database: String) -> String {
+        "postgres://\(Self.user)\(password.map { ":" + $0 } ?? "")@127.0.0.1:\(port)/\(database)"
+    }
 
     /// Makes a database; one that is there already stays as it is.
     public func createDatabase(_ name: String) async throws {
@@ -63,17 +70,30 @@ public struct LocalPostgres: LocalServer {
     private func query(_ sql: String) async throws -> [String] {
         let answer = folder("answer-\(SystemRandom().next())")
         defer { removeFile(answer) }
-        let arguments = ["-X", "-q", "-A", "-t", "-d", url, "-o", answer, "-c", sql]
-        try await folder.run(folder.command(Self.binaries + "/psql", arguments), as: "psql")
+        let arguments = ["-X", "-q", "-A", "-t", "-d", "postgres", "-o", answer, "-c", sql]
+        let environment = [
+            "PGHOST": "127.0.0.1", "PGPORT": String(port), "PGUSER": Self.user, "PGPASSWORD": password ?? "",
+        ]
+        try await folder.run(
+            folder.command(Self.binaries + "/psql", arguments, environment: environment), as: "psql")
         return (readFile(answer) ?? "").split(separator: "\n").map(String.init)
     }
 
-    private static func initialise(_ folder: ServerFolder, _ bin: String) async throws {
-        guard !fileExists(folder("data/PG_VERSION")) else { return }
-        let arguments = [
-            "-D", folder("data"), "-U", user, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync",
-        ]
+    private static func initialise(_ folder: ServerFolder, _ bin: String, _ password: String?) async throws {
+        guard !fileExists(folder("data")) else { return }
+        // Made beside its place and moved there when complete: half a cluster never counts as one.
+        let new = folder("data.new")
+        try await folder.run(folder.command("/usr/bin/rm", ["-rf", "--", new]), as: "rm")
+        var arguments = ["-D", new, "-U", user, "-E", "UTF8", "--no-locale"]
+        if let password {
+            try folder.write("password", password)
+            arguments += ["-A", "scram-sha-256", "--pwfile", folder("password")]
+        } else {
+            arguments += ["-A", "trust", "--no-sync"]
+        }
         try await folder.run(folder.command(bin + "/initdb", arguments), as: "initdb")
+        removeFile(folder("password"))
+        try moveFile(new, to: folder("data"))
     }
 
     /// PostgreSQL keeps a status in its lock file; the first line tells whether this one wrote it, or one

@@ -10,9 +10,11 @@ public struct LocalRabbitMQ: LocalServer {
     public let process: ServerProcess
     public let port: Int
     private let folder: ServerFolder
+    private let password: String
     private let time: any TimeSource = SystemTime()
 
-    public init(directory: String, port: Int? = nil) throws {
+    /// `password` is that of the one user, `guest`.
+    public init(directory: String, port: Int? = nil, password: String = "guest") throws {
         let folder = ServerFolder(directory, accountName: "rabbitmq")
         let port = try port ?? Loopback.freePort()
         let distributionPort = try Loopback.freePort()
@@ -20,6 +22,7 @@ public struct LocalRabbitMQ: LocalServer {
         let node = "convoke@localhost"
         self.folder = folder
         self.port = port
+        self.password = password
         let environment = [
             "RABBITMQ_CONFIG_FILE": folder("rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -45,12 +48,18 @@ public struct LocalRabbitMQ: LocalServer {
                 "+sbwt none +sbwtdcpu none +sbwtdio none",
             ].joined(separator: " "),
         ]
+        let configuration = """
+            listeners.tcp.1 = 127.0.0.1:\(port)
+            default_user = guest
+            default_pass = \(password)
+            log.console.level = info
+
+            """
         process = ServerProcess(
             ServerRecipe(
                 name: "rabbitmq", folder: folder, port: port,
                 prepare: {
-                    try folder.write(
-                        "rabbitmq.conf", "listeners.tcp.1 = 127.0.0.1:\(port)\nlog.console.level = info\n")
+                    try folder.write("rabbitmq.conf", configuration)
                     try folder.write("plugins", "[].\n")
                 },
                 command: folder.command(
@@ -62,7 +71,9 @@ public struct LocalRabbitMQ: LocalServer {
     /// The default virtual host, `/`.
     public var url: String { url(virtualHost: "%2F") }
 
-    public func url(virtualHost: String) -> String { "amqp://guest:guest@127.0.0.1:\(port)/\(virtualHost)" }
+    public func url(virtualHost: String) -> String {
+        "amqp://guest:\(password)@127.0.0.1:\(port)/\(virtualHost)"
+    }
 
     /// Makes a virtual host that `guest` may use. `name` is letters, digits and dashes.
     public func createVirtualHost(_ name: String) async throws {

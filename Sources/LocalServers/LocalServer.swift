@@ -23,10 +23,15 @@ extension LocalServer {
     }
 
     /// Ends the server in order; returns once it is gone.
-    public func stop() async throws { try await process.stop() }
+    public func stop() async throws { try await unlessCancelled { try await process.stop() } }
 
     /// Ends the server as a power cut would (SIGKILL, its children too); returns once all are gone.
-    public func kill() async { await process.kill() }
+    public func kill() async { try? await unlessCancelled { await process.kill() } }
+}
+
+/// Ending a server is what a cancelled task does last, so its waiting must not be cancelled with it.
+private func unlessCancelled(_ work: @escaping @Sendable () async throws -> Void) async throws {
+    try await Task { try await work() }.value
 }
 
 /// A server that did not start, or did not stop, and what it said last.
@@ -55,9 +60,9 @@ struct ServerFolder: Sendable {
     let path: String
     let account: Account?
 
-    init(_ path: String, accountName: String) {
+    init(_ path: String, accountName: String? = nil) {
         self.path = absolute(path)
-        account = Account.forServer(accountName)
+        account = accountName.flatMap(Account.forServer)
     }
 
     var log: String { path + "/server.log" }
@@ -109,6 +114,9 @@ public actor ServerProcess {
     }
 
     deinit { if let number = recipe.command.endSignal.number { child?.signal(number) } }
+
+    public nonisolated var name: String { recipe.name }
+    public nonisolated var logTail: String { recipe.folder.logTail }
 
     /// The server's process while it runs.
     public var id: ProcessID? { child.flatMap { $0.status == nil ? $0.id : nil } }

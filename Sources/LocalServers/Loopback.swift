@@ -36,21 +36,28 @@ public enum Loopback {
         return withAddress(port) { bind(file, $0, $1) == 0 }
     }
 
-    /// What the server on `port` says first to `question`; `nil` when nobody is there or none comes in a
-    /// second. Blocks.
-    public static func ask(_ port: Int, _ question: String, answerLimit: Int = 4096) -> String? {
+    /// What the server on `port` answers to `question`: the first it says, or all until it hangs up; `nil`
+    /// when nobody is there or nothing comes for `seconds`. Blocks.
+    public static func ask(_ port: Int, _ question: String, untilEnd: Bool = false, seconds: Int = 1)
+        -> String?
+    {
         let file = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard file >= 0 else { return nil }
         defer { close(file) }
-        var second = timeval(tv_sec: 1, tv_usec: 0)
-        setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &second, socklen_t(MemoryLayout<timeval>.size))
+        var limit = timeval(tv_sec: seconds, tv_usec: 0)
+        setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         guard withAddress(port, { connect(file, $0, $1) == 0 }) else { return nil }
         var question = question
         let sent = question.withUTF8 { send(file, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
         guard sent == question.utf8.count else { return nil }
-        var buffer = [UInt8](repeating: 0, count: answerLimit)
-        let count = recv(file, &buffer, buffer.count, 0)
-        return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+        var answer: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        repeat {
+            let count = recv(file, &buffer, buffer.count, 0)
+            guard count > 0 else { break }
+            answer += buffer[..<count]
+        } while untilEnd
+        return answer.isEmpty ? nil : String(decoding: answer, as: UTF8.self)
     }
 
     private static func withAddress<Result>(

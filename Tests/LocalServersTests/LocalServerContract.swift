@@ -44,9 +44,11 @@ import Testing
 
 /// The kinds of servers, each with a way to keep and find a word through a client of its own.
 enum Kind: String, CaseIterable, Sendable, CustomTestStringConvertible {
-    case postgres, redis, rabbitmq
+    case postgres, redis, rabbitmq, nginx, vault
 
-    static var available: [Kind] { TestServers.areAvailable ? allCases : [] }
+    static var available: [Kind] {
+        TestServers.areAvailable ? allCases.filter { $0 != .vault || LocalVault.isInstalled } : []
+    }
     var testDescription: String { rawValue }
 
     func make(_ directory: String, port: Int? = nil) throws -> any LocalServer {
@@ -54,6 +56,8 @@ enum Kind: String, CaseIterable, Sendable, CustomTestStringConvertible {
         case .postgres: try LocalPostgres(directory: directory, port: port)
         case .redis: try LocalRedis(directory: directory, port: port)
         case .rabbitmq: try LocalRabbitMQ(directory: directory, port: port)
+        case .nginx: try LocalNginx(directory: directory, port: port, server: "root \(directory);")
+        case .vault: try LocalVault(directory: directory, port: port)
         }
     }
 
@@ -62,6 +66,8 @@ enum Kind: String, CaseIterable, Sendable, CustomTestStringConvertible {
         case let postgres as LocalPostgres: try await postgres.createDatabase(word)
         case let redis as LocalRedis: #expect(Loopback.ask(redis.port, "SET word \(word)\r\n") == "+OK\r\n")
         case let rabbit as LocalRabbitMQ: try await rabbit.createVirtualHost(word)
+        case let vault as LocalVault:
+            #expect(vault.secret("word", method: "POST", value: word)?.contains("200") == true)
         default: break
         }
     }
@@ -71,7 +77,19 @@ enum Kind: String, CaseIterable, Sendable, CustomTestStringConvertible {
         case let postgres as LocalPostgres: try await postgres.databases().joined(separator: " ")
         case let redis as LocalRedis: Loopback.ask(redis.port, "GET word\r\n") ?? ""
         case let rabbit as LocalRabbitMQ: try await rabbit.virtualHosts().joined(separator: " ")
+        case let nginx as LocalNginx:
+            Loopback.ask(nginx.port, "GET /nginx.conf HTTP/1.0\r\n\r\n").map { _ in "kept" } ?? ""
+        case let vault as LocalVault: vault.secret("word") ?? ""
         default: ""
         }
+    }
+}
+
+extension LocalVault {
+    fileprivate func secret(_ name: String, method: String = "GET", value: String = "") -> String? {
+        let body = "{\"data\":{\"value\":\"\(value)\"}}"
+        let head = "X-Vault-Token: \(rootToken ?? "")\r\nContent-Length: \(body.utf8.count)"
+        return Loopback.ask(
+            port, "\(method) /v1/secret/data/\(name) HTTP/1.0\r\n\(head)\r\n\r\n\(body)", untilEnd: true)
     }
 }

@@ -23,6 +23,9 @@ public enum TestServers {
     /// A fresh virtual host.
     public static func rabbitmq() async throws -> String { try await shared.rabbitmq() }
 
+    /// A Vault-compatible server; `nil` where it is not installed. All tests share its contents.
+    public static func vault() async throws -> (url: String, rootToken: String)? { try await shared.vault() }
+
     /// A fresh empty folder for a server or files of a test's own; gone with the process.
     public static func directory() async throws -> String { try await shared.directory() }
 
@@ -38,6 +41,7 @@ private actor SharedServers {
     private var postgresServer: Task<LocalPostgres, any Error>?
     private var redisServer: Task<LocalRedis, any Error>?
     private var rabbitServer: Task<LocalRabbitMQ, any Error>?
+    private var vaultServer: Task<LocalVault, any Error>?
 
     func postgres() async throws -> String {
         let folder = try await folder("postgres")
@@ -74,6 +78,15 @@ private actor SharedServers {
         let server = try await starting.value
         try await server.createVirtualHost(name)
         return server.url(virtualHost: name)
+    }
+
+    func vault() async throws -> (url: String, rootToken: String)? {
+        guard LocalVault.isInstalled else { return nil }
+        let folder = try await folder("vault")
+        let starting = vaultServer ?? Task { try await LocalVault(directory: folder).started() }
+        vaultServer = starting
+        let server = try await starting.value
+        return server.rootToken.map { (server.url, $0) }
     }
 
     func directory() async throws -> String {
