@@ -1,5 +1,5 @@
 /// What the operator asked for. Unknown words are refused with a sentence, never guessed at.
-enum Command: Equatable {
+enum Order: Equatable {
     case up(UpOptions)
     case version
     case help(String?)
@@ -33,22 +33,22 @@ struct UpOptions: Equatable {
     var seed: UInt64 = 1
     var isReal = false
 
-    init(_ arguments: [String]) throws(Command.Refusal) {
+    init(_ arguments: [String]) throws(Order.Refusal) {
         var rest = arguments[...]
         while let option = rest.popFirst() {
             switch option {
             case "--data":
                 guard let folder = rest.popFirst(), !folder.hasPrefix("--") else {
-                    throw Command.Refusal(sentence: "--data wants a folder")
+                    throw Order.Refusal(sentence: "--data wants a folder")
                 }
                 dataFolder = folder
             case "--seed":
                 guard let number = rest.popFirst().flatMap({ UInt64($0) }) else {
-                    throw Command.Refusal(sentence: "--seed wants a whole number")
+                    throw Order.Refusal(sentence: "--seed wants a whole number")
                 }
                 seed = number
             case "--real": isReal = true
-            default: throw Command.Refusal(sentence: "up does not know \(option)")
+            default: throw Order.Refusal(sentence: "up does not know \(option)")
             }
         }
     }

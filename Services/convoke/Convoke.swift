@@ -19,7 +19,7 @@ struct Convoke {
 
     static func main() async {
         do {
-            switch try Command(Array(CommandLine.arguments.dropFirst())) {
+            switch try Order(Array(CommandLine.arguments.dropFirst())) {
             case .up(let options) where options.isReal: await runReal(options)
             case .up(let options): await runEmbedded(options)
             case .version: print("convoke \(platformVersion)")

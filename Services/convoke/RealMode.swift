@@ -2,25 +2,39 @@ import Core
 import LocalServers
 import ServiceKit
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 extension Convoke {
     /// Private real servers in the data folder, and one process per service. Ctrl-C ends all of them.
     static func runReal(_ options: UpOptions) async -> Never {
         await runService("convoke", grace: .seconds(60)) { log in
-            let topology = try await Topology.start(directory: options.dataFolder, log: log)
-            let folder = executableFolder()
-            var children: [any Service] = []
-            for service in services {
-                let process = try await ChildProcess.spawn(
-                    LocalServers.Command(
-                        "\(folder)/\(service.name)",
-                        environment: Environment.process.setting(topology.environment).setting([
-                            "DATA_DIR": options.dataFolder, "CONVOKE_SEED": String(options.seed),
-                        ]).all))
-                children.append(ServiceProcess(name: service.name, process: process))
+            log.info("servers.starting", ["folder": .id("\(options.dataFolder)/servers")])
+            let servers = try await RealServers.started(in: options.dataFolder)
+            let folder = try executableFolder()
+            let commands = services.map { service in
+                let environment = Environment.process
+                    .setting(servers.environment(for: service.name))
+                    .setting(["DATA_DIR": options.dataFolder, "CONVOKE_SEED": String(options.seed)])
+                return (
+                    name: service.name,
+                    command: Command(
+                        "\(folder)/\(service.name)", environment: environment.all, endSignal: .terminate)
+                )
             }
-            try await waitUntilAllAnswer()
             announce(Environment.process)
-            return [topology] + children
+            return [servers, ChildServices(commands)]
         }
     }
+}
+
+/// The services' executables stand beside this one.
+private func executableFolder() throws -> String {
+    guard let resolved = unsafe realpath("/proc/self/exe", nil) else {
+        throw ConfigurationError(mistakes: ["the folder of this program cannot be found"])
+    }
+    defer { unsafe free(resolved) }
+    let path = unsafe String(cString: resolved)
+    return path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
 }

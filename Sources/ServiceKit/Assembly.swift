@@ -22,6 +22,7 @@ public struct ProcessResources: Sendable {
 
     public static func open(_ environment: Environment, log: Log) async throws -> ProcessResources {
         let settings = try ProcessSettings(from: environment)
+        try DataFolder.prepare(settings.dataFolder)
         let time = settings.time
         let random = SystemRandom()
         let metrics = Metrics()

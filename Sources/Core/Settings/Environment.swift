@@ -145,6 +145,9 @@ private func readSmallFile(_ path: String) -> String? {
 }
 
 extension Environment {
+    /// Everything, for a process that is started.
+    public var all: [String: String] { values }
+
     /// The same environment with some values set.
     public func setting(_ changes: [String: String]) -> Environment {
         Environment(values.merging(changes) { _, new in new })
