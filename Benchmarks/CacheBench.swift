@@ -52,7 +52,9 @@ private func redisBenchmark(_ port: Int, _ arguments: String) throws -> Double {
         last = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
     // "name","rps",…
-    let fields = last.split(separator: "\"", omittingEmptySubsequences: true).filter { $0 != "," && $0 != "\n" }
+    let fields = last.split(separator: "\"", omittingEmptySubsequences: true).filter {
+        $0 != "," && $0 != "\n"
+    }
     guard fields.count > 1, let rate = Double(fields[1]) else {
         throw BenchmarkFailure(reason: "redis-benchmark says \(last)")
     }

@@ -21,7 +21,9 @@ extension Cache {
 
     /// Returns how many of the fields are new.
     @discardableResult
-    public func hashSet(_ key: CacheBytes, _ fields: KeyValuePairs<CacheBytes, CacheBytes>) async throws -> Int {
+    public func hashSet(_ key: CacheBytes, _ fields: KeyValuePairs<CacheBytes, CacheBytes>) async throws
+        -> Int
+    {
         Int(try await run(.hashSet(key, fields.map { CacheCommand.Field($0, $1) })).asInteger)
     }
 
@@ -32,7 +34,9 @@ extension Cache {
     }
 
     @discardableResult
-    public func hashIncrement(_ key: CacheBytes, _ field: CacheBytes, by amount: Int64 = 1) async throws -> Int64 {
+    public func hashIncrement(_ key: CacheBytes, _ field: CacheBytes, by amount: Int64 = 1) async throws
+        -> Int64
+    {
         try await run(.hashIncrement(key, field, by: amount)).asInteger
     }
 

@@ -11,7 +11,8 @@ extension Cache {
 
     @discardableResult
     public func sortedAdd(
-        _ key: CacheBytes, _ members: [CacheCommand.Scored], if condition: CacheCommand.ScoreCondition = .always
+        _ key: CacheBytes, _ members: [CacheCommand.Scored],
+        if condition: CacheCommand.ScoreCondition = .always
     ) async throws -> Int {
         members.isEmpty ? 0 : Int(try await run(.sortedAdd(key, members, condition: condition)).asInteger)
     }
@@ -27,7 +28,9 @@ extension Cache {
 
     /// Adds to a member's score, which starts from 0, and returns the new one.
     @discardableResult
-    public func sortedIncrement(_ key: CacheBytes, _ member: CacheBytes, by amount: Double) async throws -> Double {
+    public func sortedIncrement(_ key: CacheBytes, _ member: CacheBytes, by amount: Double) async throws
+        -> Double
+    {
         try await run(.sortedIncrement(key, member, by: amount)).presentScore()
     }
 

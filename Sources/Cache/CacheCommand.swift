@@ -155,7 +155,9 @@ extension CacheCommand {
             guard !amount.isNaN else { throw .command(reason: "a score is a number") }
         case .sortedCountByScore(_, let range), .sortedRangeByScore(_, let range, _),
             .sortedRemoveByScore(_, let range):
-            guard !range.lower.isNaN, !range.upper.isNaN else { throw .command(reason: "a score is a number") }
+            guard !range.lower.isNaN, !range.upper.isNaN else {
+                throw .command(reason: "a score is a number")
+            }
         case .sortedPopLowest(_, let count):
             guard count >= 0 else { throw .command(reason: "a count is not negative") }
         default: break

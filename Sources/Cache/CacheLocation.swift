@@ -124,7 +124,8 @@ private func percentDecoded(_ text: Substring) -> String? {
             continue
         }
         guard let high = rest.popFirst(), let low = rest.popFirst(),
-            let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16), high != UInt8(ascii: "+")
+            let value = UInt8(String(decoding: [high, low], as: UTF8.self), radix: 16),
+            high != UInt8(ascii: "+")
         else { return nil }
         bytes.append(value)
     }

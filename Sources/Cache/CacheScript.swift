@@ -3,9 +3,10 @@
 public struct CacheScript: Sendable {
     /// Carries the script out in memory, while nothing else touches the cache. As in Redis, what was
     /// written before an error stays.
-    public typealias Twin = @Sendable (
-        _ store: inout MemoryDatabase, _ keys: [CacheBytes], _ arguments: [CacheBytes]
-    ) throws -> CacheReply
+    public typealias Twin =
+        @Sendable (
+            _ store: inout MemoryDatabase, _ keys: [CacheBytes], _ arguments: [CacheBytes]
+        ) throws -> CacheReply
 
     public let name: StaticString
     public let lua: CacheBytes

@@ -29,11 +29,14 @@ extension Cache {
     public func takeFromFixedWindow(
         _ key: CacheBytes, limit: Int64, window: Duration, amount: Int64 = 1
     ) async throws -> LimitVerdict {
-        guard amount > 0, amount <= exactInLua else { throw CacheError.command(reason: "an amount is positive") }
+        guard amount > 0, amount <= exactInLua else {
+            throw CacheError.command(reason: "an amount is positive")
+        }
         let reply = try await run(
             .fixedWindow, keys: [key],
             arguments: [
-                CacheBytes(min(max(limit, 0), exactInLua)), CacheBytes(CacheCommand.milliseconds(window)), CacheBytes(amount),
+                CacheBytes(min(max(limit, 0), exactInLua)), CacheBytes(CacheCommand.milliseconds(window)),
+                CacheBytes(amount),
             ])
         return try LimitVerdict(reply)
     }

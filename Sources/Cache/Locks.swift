@@ -9,7 +9,9 @@ extension Cache {
 
     /// Gives the key a new time to live if it still holds `value`: how the owner of a lock keeps it.
     @discardableResult
-    public func expire(_ key: CacheBytes, after duration: Duration, ifEqual value: CacheBytes) async throws -> Bool {
+    public func expire(_ key: CacheBytes, after duration: Duration, ifEqual value: CacheBytes) async throws
+        -> Bool
+    {
         let milliseconds = CacheBytes(CacheCommand.milliseconds(duration))
         return try await run(.compareAndExpire, keys: [key], arguments: [value, milliseconds]).asFlag
     }
@@ -25,7 +27,9 @@ extension CacheScript {
             """
     ) { store, keys, arguments in
         let key = try first(keys)
-        guard let held = try store.call(.get(key)).asBytes, held == arguments.first else { return .integer(0) }
+        guard let held = try store.call(.get(key)).asBytes, held == arguments.first else {
+            return .integer(0)
+        }
         return try store.call(.delete([key]))
     }
 
@@ -38,7 +42,9 @@ extension CacheScript {
             """
     ) { store, keys, arguments in
         let key = try first(keys)
-        guard let held = try store.call(.get(key)).asBytes, held == arguments.first else { return .integer(0) }
+        guard let held = try store.call(.get(key)).asBytes, held == arguments.first else {
+            return .integer(0)
+        }
         let duration = Duration.milliseconds(try integer(arguments, 1))
         return try store.call(.expire(key, after: duration, condition: .always))
     }

@@ -258,7 +258,9 @@ import Testing
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.cancelAll()
             group.addTask {
-                await #expect(throws: CancellationError.self) { try await cache.set("k", to: "v", for: .minutes(1)) }
+                await #expect(throws: CancellationError.self) {
+                    try await cache.set("k", to: "v", for: .minutes(1))
+                }
             }
             try await group.waitForAll()
         }
@@ -271,7 +273,9 @@ import Testing
         try await cache.ping()
         await cache.close()
         await cache.close()
-        await #expect(throws: CacheError.unavailable(mayHaveRun: false)) { try await cache.database(1).get("k") }
+        await #expect(throws: CacheError.unavailable(mayHaveRun: false)) {
+            try await cache.database(1).get("k")
+        }
         await #expect(throws: CacheError.unavailable(mayHaveRun: false)) { try await cache.ping() }
     }
 }

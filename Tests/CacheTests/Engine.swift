@@ -17,7 +17,8 @@ enum Engine: String, CaseIterable, CustomStringConvertible {
         switch self {
         case .memory: MemoryCache()
         // A busy machine may stop a test for seconds, which is not what these suites are about.
-        case .redis: RedisCache(try #require(RedisLocation(try await TestServers.redis().url)), limit: .seconds(60))
+        case .redis:
+            RedisCache(try #require(RedisLocation(try await TestServers.redis().url)), limit: .seconds(60))
         }
     }
 }

@@ -33,7 +33,9 @@ import Testing
             // A text nobody sent before, of a length around the digest's block borders.
             let text = "return ARGV[1] -- \(SystemRandom().next())" + String(repeating: "x", count: length)
             let script = CacheScript("echo", lua: text) { _, _, arguments in .bytes(arguments[0]) }
-            for _ in 0..<3 { #expect(try await cache.run(script, keys: [], arguments: ["hi"]) == .text("hi")) }
+            for _ in 0..<3 {
+                #expect(try await cache.run(script, keys: [], arguments: ["hi"]) == .text("hi"))
+            }
         }
         #expect(metrics.text.contains("cache_scripts_loaded_total 8\n"))
     }

@@ -28,9 +28,10 @@ import Testing
     func `is whole again after its window`(engine: Engine) async throws {
         let cache = try await engine.cache()
         #expect(try await cache.takeFromFixedWindow("w", limit: 1, window: .milliseconds(40)).isAllowed)
-        #expect(try await eventually {
-            try await cache.takeFromFixedWindow("w", limit: 1, window: .milliseconds(40)).isAllowed
-        })
+        #expect(
+            try await eventually {
+                try await cache.takeFromFixedWindow("w", limit: 1, window: .milliseconds(40)).isAllowed
+            })
     }
 
     @Test(arguments: Engine.available)
@@ -58,7 +59,8 @@ import Testing
     func `that slides frees a place when the oldest leaves`(engine: Engine) async throws {
         let cache = try await engine.cache()
         func take(_ member: CacheBytes, limit: Int64 = 2, at now: Timestamp) async throws -> LimitVerdict {
-            try await cache.takeFromSlidingWindow("s", member: member, limit: limit, window: .seconds(60), now: now)
+            try await cache.takeFromSlidingWindow(
+                "s", member: member, limit: limit, window: .seconds(60), now: now)
         }
         #expect(try await take("a", at: noon).remaining == 1)
         #expect(try await take("b", at: noon + .seconds(10)).remaining == 0)

@@ -31,7 +31,9 @@ public struct MemoryCache: Cache {
         return try store.withDatabase(index) { database in try database.call(command) }
     }
 
-    public func run(_ script: CacheScript, keys: [CacheBytes], arguments: [CacheBytes]) async throws -> CacheReply {
+    public func run(_ script: CacheScript, keys: [CacheBytes], arguments: [CacheBytes]) async throws
+        -> CacheReply
+    {
         try Task.checkCancellation()
         return try store.withDatabase(index) { database in try script.twin(&database, keys, arguments) }
     }

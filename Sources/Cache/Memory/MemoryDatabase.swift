@@ -125,7 +125,8 @@ extension MemoryDatabase {
         let hash = found ?? Hash()
         let before = hash.bytes
         let reply = try change(hash)
-        settle(key, .hash(hash), isNew: found == nil, isEmpty: hash.fields.isEmpty, grownBy: hash.bytes - before)
+        settle(
+            key, .hash(hash), isNew: found == nil, isEmpty: hash.fields.isEmpty, grownBy: hash.bytes - before)
         return reply
     }
 
@@ -140,7 +141,8 @@ extension MemoryDatabase {
         return reply
     }
 
-    private mutating func settle(_ key: CacheBytes, _ value: Value, isNew: Bool, isEmpty: Bool, grownBy: Int) {
+    private mutating func settle(_ key: CacheBytes, _ value: Value, isNew: Bool, isEmpty: Bool, grownBy: Int)
+    {
         if isNew {
             if !isEmpty { store(key, value, end: nil) }
         } else {
@@ -241,7 +243,8 @@ extension MemoryDatabase {
     }
 
     private mutating func set(
-        _ key: CacheBytes, _ value: CacheBytes, _ expiry: CacheCommand.Expiry, _ condition: CacheCommand.Presence
+        _ key: CacheBytes, _ value: CacheBytes, _ expiry: CacheCommand.Expiry,
+        _ condition: CacheCommand.Presence
     ) throws(CacheError) -> CacheReply {
         try checkRoom()
         let old = entry(key)
@@ -297,7 +300,9 @@ extension MemoryDatabase {
         return .flag(true)
     }
 
-    private mutating func hashSet(_ key: CacheBytes, _ fields: [CacheCommand.Field]) throws(CacheError) -> CacheReply {
+    private mutating func hashSet(_ key: CacheBytes, _ fields: [CacheCommand.Field]) throws(CacheError)
+        -> CacheReply
+    {
         try checkRoom()
         return try changeHash(key) { hash in
             var added: Int64 = 0
@@ -308,7 +313,9 @@ extension MemoryDatabase {
         }
     }
 
-    private mutating func hashDelete(_ key: CacheBytes, _ fields: [CacheBytes]) throws(CacheError) -> CacheReply {
+    private mutating func hashDelete(_ key: CacheBytes, _ fields: [CacheBytes]) throws(CacheError)
+        -> CacheReply
+    {
         try changeHash(key) { hash in .integer(Int64(fields.count { hash.drop($0) })) }
     }
 

@@ -13,7 +13,8 @@ public struct RedisCache: Cache {
 
     /// Begins to connect. `limit` is how long a call may take.
     public init(
-        _ location: RedisLocation, limit: Duration = .seconds(2), log: Log = .silent, metrics: Metrics = Metrics()
+        _ location: RedisLocation, limit: Duration = .seconds(2), log: Log = .silent,
+        metrics: Metrics = Metrics()
     ) {
         self.init(
             index: 0, base: location.base, limit: limit,
@@ -44,7 +45,9 @@ public struct RedisCache: Cache {
         }
     }
 
-    public func run(_ script: CacheScript, keys: [CacheBytes], arguments: [CacheBytes]) async throws -> CacheReply {
+    public func run(_ script: CacheScript, keys: [CacheBytes], arguments: [CacheBytes]) async throws
+        -> CacheReply
+    {
         do {
             return try await send(script.encoded(byDigest: true, keys: keys, arguments: arguments))
         } catch let error as RedisErrorReply where error.text.hasPrefix("NOSCRIPT") {

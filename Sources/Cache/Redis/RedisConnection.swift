@@ -12,7 +12,7 @@ final class RedisConnection: Sendable {
 
     init(_ location: RedisLocation, limit: Duration, log: Log, metrics: CacheMetrics) {
         self.metrics = metrics
-        startThread(name: "redis") { [outbox] in
+        startThread(name: "redis:\(location.port)") { [outbox] in
             let talk = RedisConversation(location, limit: limit, outbox: outbox, log: log, metrics: metrics)
             talk.run()
         }
@@ -123,10 +123,13 @@ private final class RedisConversation {
         try socket.send(Array(commands.joined())) { _ in try onTick() }
         var missing = commands.count
         while missing > 0 {
-            try socket.receive({ result in
-                missing -= 1
-                if case .failure(let error as RedisErrorReply) = result { throw RedisFailure.refused(error.text) }
-            }, onTick: onTick)
+            try socket.receive(
+                { result in
+                    missing -= 1
+                    if case .failure(let error as RedisErrorReply) = result {
+                        throw RedisFailure.refused(error.text)
+                    }
+                }, onTick: onTick)
         }
         return socket
     }
@@ -153,7 +156,9 @@ private final class RedisConversation {
 
     /// Calls of one database side by side, so that it has to be selected once a batch; otherwise as they came.
     private func grouped(_ calls: [RedisCall]) -> [RedisCall] {
-        guard let first = calls.first, calls.contains(where: { $0.database != first.database }) else { return calls }
+        guard let first = calls.first, calls.contains(where: { $0.database != first.database }) else {
+            return calls
+        }
         var groups: [Int: [RedisCall]] = [:]
         for call in calls { groups[call.database, default: []].append(call) }
         // The selected one first.
@@ -198,23 +203,26 @@ private final class RedisConversation {
         try socket.send(output, onTick: onTick)
         while answered < expected.count {
             var progressed = false
-            try socket.receive({ result in
-                progressed = true
-                guard answered < expected.count else { throw RedisFailure.protocolBroken("an answer too many") }
-                let call = expected[answered]
-                answered += 1
-                if let call {
-                    call.finish(result)
-                    if case .failure(let error as RedisErrorReply) = result {
-                        metrics.errors.increment()
-                        // This server has become a replica: the name may lead to the new one by now.
-                        if error.text.hasPrefix("READONLY") { mustReconnect = true }
+            try socket.receive(
+                { result in
+                    progressed = true
+                    guard answered < expected.count else {
+                        throw RedisFailure.protocolBroken("an answer too many")
                     }
-                } else if case .failure(let error as RedisErrorReply) = result {
-                    // Without its database nothing behind it may count: it went to the one before.
-                    throw RedisFailure.refused(error.text)
-                }
-            }, onTick: { try onTick(false) })
+                    let call = expected[answered]
+                    answered += 1
+                    if let call {
+                        call.finish(result)
+                        if case .failure(let error as RedisErrorReply) = result {
+                            metrics.errors.increment()
+                            // This server has become a replica: the name may lead to the new one by now.
+                            if error.text.hasPrefix("READONLY") { mustReconnect = true }
+                        }
+                    } else if case .failure(let error as RedisErrorReply) = result {
+                        // Without its database nothing behind it may count: it went to the one before.
+                        throw RedisFailure.refused(error.text)
+                    }
+                }, onTick: { try onTick(false) })
             if progressed { lastSign = time.uptime }
         }
         assert(database == selected)
@@ -226,7 +234,9 @@ private final class RedisConversation {
 
     /// Tells the callers of the batch under way that there will be no answer.
     private func abandon() {
-        for case let call? in expected[min(answered, expected.count)...] { call.fail(.unavailable(mayHaveRun: true)) }
+        for case let call? in expected[min(answered, expected.count)...] {
+            call.fail(.unavailable(mayHaveRun: true))
+        }
         expected = []
         answered = 0
     }
@@ -246,10 +256,12 @@ struct CacheMetrics: Sendable {
         commands = metrics.counter("cache_commands_total", "Commands answered by Redis")
         errors = metrics.counter("cache_error_replies_total", "Commands Redis answered with an error")
         losses = metrics.counter("cache_losses_total", "Connections lost and attempts that failed")
-        scriptsLoaded = metrics.counter("cache_scripts_loaded_total", "Scripts sent whole, Redis not knowing them")
+        scriptsLoaded = metrics.counter(
+            "cache_scripts_loaded_total", "Scripts sent whole, Redis not knowing them")
         connected = metrics.gauge("cache_connected", "1 while the connection to Redis stands")
         batch = metrics.histogram(
-            "cache_batch_commands", "Commands in one write", buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 1024])
+            "cache_batch_commands", "Commands in one write",
+            buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 1024])
         seconds = metrics.histogram("cache_batch_seconds", "From a batch's write to its last answer")
     }
 }

@@ -94,7 +94,8 @@ extension CacheCommand {
         case .hashGet(let key, let field): return encode("HGET", [key, field])
         case .hashGetMany(let key, let fields): return encode("HMGET", [key] + fields)
         case .hashGetAll(let key): return encode("HGETALL", [key])
-        case .hashSet(let key, let fields): return encode("HSET", [key] + fields.flatMap { [$0.name, $0.value] })
+        case .hashSet(let key, let fields):
+            return encode("HSET", [key] + fields.flatMap { [$0.name, $0.value] })
         case .hashDelete(let key, let fields): return encode("HDEL", [key] + fields)
         case .hashIncrement(let key, let field, let amount):
             return encode("HINCRBY", [key, field, CacheBytes(amount)])
@@ -124,7 +125,8 @@ extension CacheCommand {
                 [key, CacheBytes(from), CacheBytes(through)] + (descending ? ["REV"] : []) + ["WITHSCORES"])
         case .sortedRangeByScore(let key, let range, let limit):
             let cut: [CacheBytes] = limit.map { ["LIMIT", "0", CacheBytes(max($0, 0))] } ?? []
-            return encode("ZRANGE", [key, range.lowerWord, range.upperWord, "BYSCORE"] + cut + ["WITHSCORES"])
+            return encode(
+                "ZRANGE", [key, range.lowerWord, range.upperWord, "BYSCORE"] + cut + ["WITHSCORES"])
         case .sortedRemoveByScore(let key, let range):
             return encode("ZREMRANGEBYSCORE", [key, range.lowerWord, range.upperWord])
         case .sortedRemoveByRank(let key, let from, let through):

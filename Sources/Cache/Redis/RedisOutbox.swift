@@ -36,7 +36,9 @@ final class RedisOutbox: Sendable {
         let (error, mustWake): (CacheError?, Bool) = state.withLock { state in
             if state.isClosed { return (.unavailable(mayHaveRun: false), false) }
             if let failure = state.failure { return (failure, false) }
-            guard state.calls.count < Self.longestQueue else { return (.unavailable(mayHaveRun: false), false) }
+            guard state.calls.count < Self.longestQueue else {
+                return (.unavailable(mayHaveRun: false), false)
+            }
             state.calls.append(call)
             defer { state.isParked = false }
             return (nil, state.isParked)
