@@ -132,7 +132,7 @@ final class ClientCore: Sendable {
 
     private func counter(for error: any Error) -> Counter {
         switch error as? ClientError {
-        case .notSent, .invalidURL: notSent
+        case .notSent, .invalidURL, .invalidRequest: notSent
         case .inDoubt: inDoubt
         case .timedOut: timedOut
         case .badAnswer: badAnswer

@@ -96,18 +96,18 @@ func check(_ request: ClientRequest) throws(ClientError) {
     let method = request.method.rawValue.utf8
     guard !method.isEmpty, method.count <= 32, method.allSatisfy(isTokenByte), request.method != "CONNECT"
     else {
-        throw .notSent(reason: "the method is no method")
+        throw .invalidRequest(reason: "the method is no method")
     }
     for field in request.headers {
         guard !field.name.utf8.isEmpty, field.name.utf8.allSatisfy(isTokenByte) else {
-            throw .notSent(reason: "a header's name holds what no name may hold")
+            throw .invalidRequest(reason: "a header's name holds what no name may hold")
         }
         guard field.value.utf8.allSatisfy(isValueByte) else {
-            throw .notSent(reason: "the header \(field.name) holds a control character")
+            throw .invalidRequest(reason: "the header \(field.name) holds a control character")
         }
     }
     if request.method == .head, request.body.length != 0 {
-        throw .notSent(reason: "HEAD has no body")
+        throw .invalidRequest(reason: "HEAD has no body")
     }
 }
 

@@ -271,6 +271,9 @@ final class LoopThread {
             last.exchange?.place.store(place, ordering: .relaxed)
         }
         let head = transfer.head
+        // Whether the end comes in the same packet as the head makes no difference to the caller: there is
+        // an answer, and its body breaks off.
+        if case .failed = end, head.isComplete { exchange.deliver(head) }
         exchange.finish(end, head: head)
         transfer.end()
         if free.count < core.settings.limits.idleConnections { free.append(transfer) }
