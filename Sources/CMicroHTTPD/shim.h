@@ -115,7 +115,8 @@ static inline struct MHD_Daemon *convoke_start_daemon(const convoke_handlers *ha
         MHD_OPTION_CONNECTION_LIMIT, connections,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
         MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        // What is wrong with a head is ours to find and to answer; found by the library, it is answered twice.
+        MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
         // One thread is no pool for libmicrohttpd: it has to be asked for as none.
         MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0u,

@@ -22,7 +22,7 @@ enum Answering {
     }
 
     /// Framing belongs to the server.
-    private static func isOurs(_ name: String) -> Bool {
+    static func isOurs(_ name: String) -> Bool {
         switch name.utf8.count {
         case 4: sameName(name, "date")
         case 6: sameName(name, "server")

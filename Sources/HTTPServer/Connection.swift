@@ -37,6 +37,8 @@ final class Connection: @unchecked Sendable {
         /// The answer is known; the rest of a short body is read first, because an answer to a client that
         /// still sends would be lost with the connection.
         case draining(Response)
+        /// The answer went out while the client still sends; what still comes is dropped.
+        case discarding(left: Int)
         case done
     }
 
@@ -44,6 +46,8 @@ final class Connection: @unchecked Sendable {
     static let gathered = 16 << 10
     /// An unread body of up to this many bytes is read and dropped, so that the connection can be kept.
     static let drained = 256 << 10
+    /// What is read and dropped at most from a client that goes on sending after its answer.
+    static let discarded = 16 << 20
 
     let socket: Int32
     let address: String
@@ -96,8 +100,11 @@ final class Connection: @unchecked Sendable {
 
     /// A request is over, whether answered or broken off.
     func end() {
-        if case .exchange(let exchange) = work { exchange.close() }
-        exchangeSlot.withLock { $0 = nil }
+        let ended = exchangeSlot.withLock { exchange in
+            defer { exchange = nil }
+            return exchange
+        }
+        ended?.close()
         work = .none
         target = nil
         targetStart = nil
@@ -144,6 +151,12 @@ final class Connection: @unchecked Sendable {
                 return received <= Self.drained
             }
             return answer(response, connection, nil)
+        case .discarding(let left):
+            guard uploadSize > 0, uploadSize <= left else { return false }
+            work = .discarding(left: left - uploadSize)
+            bytesIn.wrappingAdd(uploadSize, ordering: .relaxed)
+            uploadSize = 0
+            return true
         case .done:
             uploadSize = 0
             return true
@@ -164,7 +177,10 @@ final class Connection: @unchecked Sendable {
         }
         isHead = request.method == .head
         if let length = head.contentLength, length > server.limits.bodyBytes {
-            return refuse(.bodyTooLarge(server.limits.bodyBytes), connection)
+            let refusal = Problem.bodyTooLarge(server.limits.bodyBytes).response(
+                requestID: "", language: .english)
+            if !head.expectsContinue, answerWhileReceiving(refusal) { return true }
+            return answer(refusal, connection, nil, closes: true)
         }
         let length = head.isChunked ? nil : head.contentLength ?? 0
         if let response = server.responder.answerAtOnce(request) {
@@ -203,6 +219,10 @@ final class Connection: @unchecked Sendable {
     ) -> Bool {
         if uploadSize > 0, let upload {
             isBodyStarted = true
+            if let response = exchange.earlyAnswer, received > Self.drained, answerWhileReceiving(response) {
+                uploadSize = 0
+                return true
+            }
             guard received + uploadSize <= server.limits.bodyBytes else {
                 exchange.refuseBody(BodyTooLarge(limit: server.limits.bodyBytes))
                 received += uploadSize
@@ -249,6 +269,17 @@ final class Connection: @unchecked Sendable {
             response, on: connection, exchange: exchange, isHead: isHead, closes: closes || server.isStopping)
     }
 
+    /// Answers a client that is still sending. libmicrohttpd can only answer after the body, or close with
+    /// the rest of it unread, upon which the client's system throws the answer away.
+    private func answerWhileReceiving(_ response: Response) -> Bool {
+        guard !server.isTLS, let text = RawAnswer(response) else { return false }
+        text.send(to: socket)
+        shutdown(socket, Int32(SHUT_WR))
+        work = .discarding(left: Self.discarded)
+        enter(.body)
+        return true
+    }
+
     /// An answer to what is no request of ours, after which nothing on the connection can be trusted.
     private func refuse(_ problem: Problem, _ connection: OpaquePointer) -> Bool {
         server.refused.increment()
@@ -267,6 +298,7 @@ final class Connection: @unchecked Sendable {
         let start = method.distance(to: version) + 10
         let size = convoke_head_size(connection) - start
         guard size >= 2 else { throw .malformed }
+        guard start + size <= server.limits.headBytes else { throw .tooLong }
         let isHTTP11 = version[5] == 0x31 && version[7] != 0x30
         let lines = UnsafeRawPointer(version + 10).assumingMemoryBound(to: UInt8.self)
         let head = try RequestHead(
@@ -290,6 +322,8 @@ extension HeadMistake {
         switch self {
         case .malformed:
             Problem(400, "malformed_request", .init("The request is malformed", "Запрос составлен неверно"))
+        case .tooLong:
+            Problem(431, "head_too_large", .init("The header is too long", "Заголовок слишком длинный"))
         case .tooManyFields:
             Problem(
                 431, "too_many_headers", .init("There are too many header fields", "Слишком много заголовков")

@@ -276,6 +276,9 @@ final class Exchange: Sendable {
         for writer in writers { writer.continuation.resume(throwing: CancellationError()) }
     }
 
+    /// An answer that was given before the body's end.
+    var earlyAnswer: Response? { state.withLock { $0.response } }
+
     /// Whether libmicrohttpd looks away from the connection's socket at the moment.
     var isSuspended: Bool { state.withLock { $0.isSuspended } }
 }

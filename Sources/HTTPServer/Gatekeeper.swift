@@ -16,14 +16,12 @@ final class Gatekeeper: Sendable {
     private let core: ServerCore
     private let listener: Int32
     private let alarm: Int32
-    private let isTLS: Bool
     // Safe: the daemon is made to be called from any thread, and is stopped as the last thing here.
     private let daemon: Unchecked<OpaquePointer>
 
-    init(_ core: ServerCore, listener: Int32, daemon: OpaquePointer, isTLS: Bool) {
+    init(_ core: ServerCore, listener: Int32, daemon: OpaquePointer) {
         self.core = core
         self.listener = listener
-        self.isTLS = isTLS
         self.daemon = Unchecked(value: daemon)
         alarm = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
     }
@@ -174,19 +172,11 @@ final class Gatekeeper: Sendable {
     }
 
     private func timeOut(_ connection: Connection) {
-        if !isTLS {
-            // libmicrohttpd has nothing under way in this direction before it has an answer.
-            let body = Problem(
-                408, "too_slow", .init("The request came too slowly", "Запрос передаётся слишком медленно")
-            )
-            .response(requestID: "", language: .english)
-            if case .bytes(let bytes) = body.content {
-                let text = """
-                    HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/problem+json\r
-                    Content-Length: \(bytes.count)\r\n\r\n\(String(decoding: bytes, as: UTF8.self))
-                    """
-                _ = send(connection.socket, text, text.utf8.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-            }
+        // libmicrohttpd sends nothing before it has an answer, so nothing gets in each other's way.
+        if !core.isTLS {
+            let problem = Problem(
+                408, "too_slow", .init("The request came too slowly", "Запрос передаётся слишком медленно"))
+            RawAnswer(problem.response(requestID: "", language: .english))?.send(to: connection.socket)
         }
         connection.exchange?.abandon()
         cut(connection)

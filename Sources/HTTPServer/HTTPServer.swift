@@ -17,7 +17,6 @@ public final class HTTPServer: Service {
     public let name: String
     private let settings: ServerSettings
     private let core: ServerCore
-    private let tls: Bool
 
     private struct Bound {
         var socket: Int32?
@@ -31,8 +30,7 @@ public final class HTTPServer: Service {
     ) {
         self.name = name
         self.settings = settings
-        tls = settings.tls != nil
-        core = ServerCore(responder, settings.limits, log: log, metrics: metrics, time: time)
+        core = ServerCore(responder, settings, log: log, metrics: metrics, time: time)
     }
 
     deinit { bound.withLock { if let socket = $0.socket { close(socket) } } }
@@ -71,9 +69,9 @@ public final class HTTPServer: Service {
             close(listener)
             throw ListenError(description: "\(name) could not start: \(handlers.lastMessage)")
         }
-        let gatekeeper = Gatekeeper(core, listener: listener, daemon: daemon, isTLS: tls)
+        let gatekeeper = Gatekeeper(core, listener: listener, daemon: daemon)
         core.log.info(
-            "http.listening", ["host": .text(settings.host), "port": .int(port), "tls": .flag(tls)])
+            "http.listening", ["host": .text(settings.host), "port": .int(port), "tls": .flag(core.isTLS)])
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 startThread(name: "http-gate") {

@@ -4,6 +4,7 @@ import HTTP
 enum HeadMistake: Error, Equatable {
     case malformed
     case tooManyFields
+    case tooLong
     case badLength
     case badTransferEncoding
     case badHost

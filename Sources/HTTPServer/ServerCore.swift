@@ -14,6 +14,7 @@ struct AddressKey: Hashable, Sendable {
 final class ServerCore: Sendable {
     let responder: any Responder
     let limits: ServerSettings.Limits
+    let isTLS: Bool
     let log: Log
     let time: any TimeSource
     let refused: Counter
@@ -37,11 +38,12 @@ final class ServerCore: Sendable {
     let registry = Mutex(Registry())
 
     init(
-        _ responder: any Responder, _ limits: ServerSettings.Limits, log: Log, metrics: Metrics,
+        _ responder: any Responder, _ settings: ServerSettings, log: Log, metrics: Metrics,
         time: any TimeSource
     ) {
         self.responder = responder
-        self.limits = limits
+        limits = settings.limits
+        isTLS = settings.tls != nil
         self.log = log
         self.time = time
         refused = metrics.counter("http_server_refused_total", "Requests that were refused as malformed")

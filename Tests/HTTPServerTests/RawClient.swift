@@ -168,9 +168,14 @@ final class RawClient {
     }
 }
 
-/// Runs blocking work on a thread of its own, so that it takes none of those that handlers run on.
+/// Runs blocking work on a thread of its own, so that it takes none of those that handlers run on, and yet
+/// within the test's task, so that what it expects is reported as that test's.
 func onThread<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
-    try await withCheckedThrowingContinuation { continuation in
-        startThread(name: "raw-client") { continuation.resume(with: Swift.Result { try work() }) }
-    }
+    try await OwnThread().run(work)
+}
+
+private actor OwnThread {
+    private let thread = ThreadExecutor(name: "raw-client")
+    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    func run<Result: Sendable>(_ work: @Sendable () throws -> Result) throws -> Result { try work() }
 }
