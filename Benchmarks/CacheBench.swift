@@ -10,7 +10,9 @@ extension Benchmark {
     static let cache = Benchmark(
         name: "cache", summary: "Redis through the driver, against redis-benchmark on the same server"
     ) { report in
-        let port = Int(Environment.process.value("BENCH_REDIS") ?? "") ?? 7391
+        let folder = try await TemporaryFolder(named: "convoke-bench-cache")
+        let server = try await LocalRedis(directory: "\(folder.path)/redis", durability: .throwaway).started()
+        let port = server.port
         let cache = RedisCache(RedisLocation(host: "127.0.0.1", port: port))
         try await cache.set("bench:value", to: "0123456789abcdef", for: .hours(1))
         try await report.ratio(
@@ -37,6 +39,7 @@ extension Benchmark {
             },
             limitName: "redis-benchmark -c 16 of the same EVALSHA")
         await cache.close()
+        try await server.stop()
     }
 }
 

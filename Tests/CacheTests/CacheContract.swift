@@ -3,7 +3,7 @@ import Core
 import Testing
 
 /// What every cache must do, asked of each we ship.
-@Suite struct `A cache` {
+@Suite(.timeLimit(.minutes(2))) struct `A cache` {
     @Test(arguments: Engine.available)
     func `gives back what was set, byte for byte`(engine: Engine) async throws {
         let cache = try await engine.cache()

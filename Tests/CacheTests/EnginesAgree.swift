@@ -5,7 +5,7 @@ import Testing
 
 /// Redis and the memory are given the same random commands and scripts, one after another, and must give the
 /// same answers and end with the same content.
-@Suite(.enabled(if: TestServers.areAvailable)) struct `Redis and the memory` {
+@Suite(.enabled(if: TestServers.areAvailable), .timeLimit(.minutes(2))) struct `Redis and the memory` {
     @Test(arguments: 1...12 as ClosedRange<UInt64>)
     func `agree on random commands and scripts`(seed: UInt64) async throws {
         let luck = Luck(SeededRandom(seed: seed))

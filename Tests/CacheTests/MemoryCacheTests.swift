@@ -16,6 +16,14 @@ import Testing
         #expect(try await cache.set("k", to: "new", for: .minutes(1), if: .absent))
     }
 
+    @Test func `ends many keys at one moment, before their memory is swept`() async throws {
+        let cache = MemoryCache(time: time)
+        for key in 0..<100 { try await cache.set(CacheBytes(key), to: "v", for: .seconds(1)) }
+        time.advance(by: .seconds(1))
+        #expect(try await cache.get((0..<100).map { CacheBytes($0) }).allSatisfy { $0 == nil })
+        #expect(try await cache.keys(matching: "*") == [])
+    }
+
     @Test func `is not moved by somebody setting the clock`() async throws {
         let cache = MemoryCache(time: time)
         _ = try await cache.takeFromFixedWindow("w", limit: 1, window: .hours(1))

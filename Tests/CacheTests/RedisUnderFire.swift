@@ -3,7 +3,7 @@ import Core
 import TestServers
 import Testing
 
-@Suite(.enabled(if: TestServers.areAvailable)) struct `A Redis that fails` {
+@Suite(.enabled(if: TestServers.areAvailable), .timeLimit(.minutes(2))) struct `A Redis that fails` {
     @Test func `by being killed under load and started again costs clear errors and nothing else`()
         async throws
     {
@@ -164,7 +164,7 @@ import Testing
 }
 
 /// What no Redis would say: the driver must not crash, hang or mix up answers, and comes back.
-@Suite struct `A server that is no good Redis` {
+@Suite(.timeLimit(.minutes(2))) struct `A server that is no good Redis` {
     private func cache(_ server: FakeRedis, limit: Duration = .milliseconds(200)) -> RedisCache {
         RedisCache(RedisLocation(host: "127.0.0.1", port: server.port), limit: limit)
     }

@@ -3,7 +3,7 @@ import Core
 import Testing
 
 /// The platform's scripts: what each does, asked of each engine.
-@Suite struct `A limit in the cache` {
+@Suite(.timeLimit(.minutes(2))) struct `A limit in the cache` {
     let noon = Timestamp(seconds: 1_756_036_800)
 
     @Test(arguments: Engine.available)
@@ -92,7 +92,7 @@ import Testing
     }
 }
 
-@Suite struct `A lock in the cache` {
+@Suite(.timeLimit(.minutes(2))) struct `A lock in the cache` {
     @Test(arguments: Engine.available)
     func `is given back and kept by its owner alone`(engine: Engine) async throws {
         let cache = try await engine.cache()

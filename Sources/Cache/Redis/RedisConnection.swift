@@ -60,18 +60,21 @@ private final class RedisConversation {
 
     func run() {
         var attempt = 0
+        var isConnected = false
         while !outbox.isClosed {
             do {
                 let socket = try connect()
                 if attempt > 0 { log.info("cache.reconnected", ["attempts": .int(attempt)]) }
                 attempt = 0
                 outbox.setFailure(nil)
+                isConnected = true
                 metrics.connected.set(1)
                 try serve(socket)
             } catch RedisFailure.closing {
                 break
             } catch {
-                let wasConnected = metrics.connected.value == 1
+                let wasConnected = isConnected
+                isConnected = false
                 metrics.connected.set(0)
                 abandon()
                 log.error("cache.lost", ["reason": .text("\(error)"), "attempt": .int(attempt)])
@@ -104,7 +107,8 @@ private final class RedisConversation {
 
     private func connect() throws -> RedisSocket {
         let socket = try RedisSocket(
-            host: location.host, port: location.port, limit: limit,
+            // hiredis waits for this in one piece, and no caller's time ends meanwhile: so it is short.
+            host: location.host, port: location.port, limit: min(limit, .seconds(1)),
             largestReply: CacheCommand.largestValue + (1 << 20))
         var commands: [[UInt8]] = []
         if let password = location.password {
@@ -190,7 +194,6 @@ private final class RedisConversation {
         guard !expected.isEmpty else { return }
         var lastSign = start
         var mustReconnect = false
-        let selected = database
         func onTick(_ progressed: Bool) throws {
             let now = time.uptime
             if progressed { lastSign = now }
@@ -225,7 +228,6 @@ private final class RedisConversation {
                 }, onTick: { try onTick(false) })
             if progressed { lastSign = time.uptime }
         }
-        assert(database == selected)
         metrics.commands.increment(by: expected.count)
         metrics.batch.observe(Double(expected.count))
         metrics.seconds.observe(time.uptime - start)
