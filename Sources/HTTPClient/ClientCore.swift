@@ -113,6 +113,9 @@ final class ClientCore: Sendable {
 
     // MARK: - Figures
 
+    /// A request that cannot be sent as it is.
+    func countRefused() { notSent.increment() }
+
     func count(_ exchange: Exchange, _ end: Exchange.End, status: Int, now: Duration) {
         durations.observe(now - exchange.begun)
         switch end {

@@ -61,8 +61,14 @@ public final class HTTPClient: HTTPSending {
     /// Returns with the head of the answer. Throws `ClientError`, `CancellationError`, or what the request's
     /// body throws.
     public func send(_ request: ClientRequest) async throws -> ClientResponse {
-        let target = try Target(request.url)
-        try check(request)
+        let target: Target
+        do {
+            target = try Target(request.url)
+            try check(request)
+        } catch {
+            core.countRefused()
+            throw error
+        }
         let exchange = Exchange(
             request, target: target, begun: SystemTime().uptime, limits: core.settings.limits)
         return try await withTaskCancellationHandler {

@@ -7,6 +7,8 @@ import HTTP
 final class Transfer {
     let easy: UnsafeMutableRawPointer
     private(set) var exchange: Exchange?
+    /// The loop's number for the exchange.
+    private(set) var number = 0
     private(set) var head: AnswerHead
     /// How often libcurl began to send the request: none means that the other side cannot have seen it.
     private(set) var sendings = 0
@@ -83,8 +85,9 @@ final class Transfer {
 
     // MARK: - Beginning and ending
 
-    func begin(_ exchange: Exchange) {
+    func begin(_ exchange: Exchange, number: Int) {
         self.exchange = exchange
+        self.number = number
         due = exchange.due
         let request = exchange.request
         let new = shape(of: request)

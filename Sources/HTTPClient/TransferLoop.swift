@@ -98,6 +98,8 @@ final class LoopThread {
         var registered: UInt32 = 0
         /// Opened through us, so that we hear of its end as well.
         var isOurs = false
+        /// The exchange that used it last.
+        var exchangeNumber = 0
     }
 
     private let loop: TransferLoop
@@ -119,6 +121,8 @@ final class LoopThread {
     private var nextQueueDue: Duration?
     private var idleSince: Duration?
     private var openCount = 0
+    private var lastNumber = 0
+    private var waste = [UInt8](repeating: 0, count: 4096)
     private var whenEnded: (@Sendable () -> Void)?
 
     init(_ loop: TransferLoop, bell: Int32, core: ClientCore) {
@@ -173,6 +177,11 @@ final class LoopThread {
                 whenEnded()
                 return
             }
+            // Before libcurl picks connections for new requests, all that has happened to them is seen.
+            let count = convoke_epoll_wait(epoll, descriptors, events, wasIdle ? patience : 0)
+            now = time.uptime
+            if wasIdle { loop.awake() }
+            for index in 0..<Int(max(count, 0)) { take(events[index], of: descriptors[index]) }
             if let timer, timer <= now {
                 self.timer = nil
                 act(CURL_SOCKET_TIMEOUT, 0)
@@ -180,14 +189,6 @@ final class LoopThread {
             finishEnded()
             tellTouched()
             checkDeadlines()
-            let count = convoke_epoll_wait(epoll, descriptors, events, wasIdle ? patience : 0)
-            now = time.uptime
-            if wasIdle { loop.awake() }
-            for index in 0..<Int(max(count, 0)) { take(events[index], of: descriptors[index]) }
-            if count > 0 {
-                finishEnded()
-                tellTouched()
-            }
         }
     }
 
@@ -249,7 +250,8 @@ final class LoopThread {
             idleSince = nil
             exchange.place.store(transfers.count, ordering: .relaxed)
             transfers.append(transfer)
-            transfer.begin(exchange)
+            lastNumber += 1
+            transfer.begin(exchange, number: lastNumber)
             nextDue = min(nextDue ?? exchange.due, exchange.due)
             let code = curl_multi_add_handle(multi, transfer.easy)
             if code != CURLM_OK {
@@ -371,9 +373,7 @@ final class LoopThread {
     private func take(_ events: UInt32, of socket: Int32) {
         guard socket != bell else { return }
         guard sockets.indices.contains(Int(socket)), sockets[Int(socket)].wanted != 0 else {
-            // A pooled connection that nobody uses was closed or speaks unasked: see it when it is needed.
-            convoke_epoll_set(epoll, EPOLL_CTL_DEL, socket, 0)
-            if sockets.indices.contains(Int(socket)) { sockets[Int(socket)].registered = 0 }
+            takeUnwanted(socket)
             return
         }
         var mask: Int32 = 0
@@ -383,10 +383,28 @@ final class LoopThread {
         act(socket, mask)
     }
 
-    fileprivate func watch(_ socket: curl_socket_t, _ what: Int32) {
+    /// Something happened to a connection that libcurl does not look at: its transfer is paused, or it is
+    /// in the pool. There it was closed or speaks unasked, and libcurl 7.88 would take such bytes for the
+    /// answer to the next request: so the connection is ended, which libcurl notices and makes another.
+    private func takeUnwanted(_ descriptor: Int32) {
+        convoke_epoll_set(epoll, EPOLL_CTL_DEL, descriptor, 0)
+        guard sockets.indices.contains(Int(descriptor)) else { return }
+        sockets[Int(descriptor)].registered = 0
+        let socket = sockets[Int(descriptor)]
+        let isPaused = transfers.contains { $0.number == socket.exchangeNumber }
+        guard socket.isOurs, !isPaused else { return }
+        shutdown(descriptor, Int32(SHUT_RDWR))
+        // What has come already could still be read after that.
+        while recv(descriptor, &waste, waste.count, Int32(MSG_DONTWAIT)) > 0 {}
+    }
+
+    fileprivate func watch(_ socket: curl_socket_t, _ what: Int32, for easy: UnsafeMutableRawPointer?) {
         let index = Int(socket)
         guard index >= 0 else { return }
         grow(to: index)
+        if let easy, let owner = convoke_curl_owner(easy) {
+            sockets[index].exchangeNumber = Unmanaged<Transfer>.fromOpaque(owner).takeUnretainedValue().number
+        }
         var wanted: UInt32 = 0
         if what & CURL_POLL_IN != 0, what != CURL_POLL_REMOVE { wanted |= CONVOKE_EPOLL_IN }
         if what & CURL_POLL_OUT != 0, what != CURL_POLL_REMOVE { wanted |= CONVOKE_EPOLL_OUT }
@@ -437,8 +455,10 @@ final class LoopThread {
 private let onSocket:
     @convention(c) (
         UnsafeMutableRawPointer?, curl_socket_t, CInt, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?
-    ) -> CInt = { _, socket, what, owner, _ in
-        if let owner { Unmanaged<LoopThread>.fromOpaque(owner).takeUnretainedValue().watch(socket, what) }
+    ) -> CInt = { easy, socket, what, owner, _ in
+        if let owner {
+            Unmanaged<LoopThread>.fromOpaque(owner).takeUnretainedValue().watch(socket, what, for: easy)
+        }
         return 0
     }
 

@@ -15,8 +15,6 @@ final class ScriptedServer: Sendable {
     private struct Counts {
         var accepted = 0
         var open: [Int32: Connection] = [:]
-        var mostAtOnce = 0
-        var atOnce = 0
     }
     private let counts = Mutex(Counts())
 
@@ -24,8 +22,6 @@ final class ScriptedServer: Sendable {
     /// Connections so far, and those that are open now.
     var accepted: Int { counts.withLock { $0.accepted } }
     var openCount: Int { counts.withLock { $0.open.count } }
-    /// The most requests that were being answered at one moment, see `answering`.
-    var mostAtOnce: Int { counts.withLock { $0.mostAtOnce } }
 
     init(receiveBuffer: Int32? = nil, _ script: @escaping Script) {
         self.script = script
@@ -51,7 +47,11 @@ final class ScriptedServer: Sendable {
     private func acceptAll() {
         while true {
             let descriptor = accept(listener, nil, nil)
-            guard descriptor >= 0 else { return }
+            guard descriptor >= 0 else {
+                // Not by `stop`: the number might be another test's before this thread notices.
+                close(listener)
+                return
+            }
             let connection = Connection(
                 descriptor,
                 number: counts.withLock {
@@ -66,20 +66,9 @@ final class ScriptedServer: Sendable {
         }
     }
 
-    /// Counts how many run `work` at the same time.
-    func answering(_ work: () throws -> Void) rethrows {
-        counts.withLock { counts in
-            counts.atOnce += 1
-            counts.mostAtOnce = max(counts.mostAtOnce, counts.atOnce)
-        }
-        defer { counts.withLock { $0.atOnce -= 1 } }
-        try work()
-    }
-
     /// Ends the listener and every connection, so that no thread stays in a call.
     func stop() {
         shutdown(listener, Int32(SHUT_RDWR))
-        close(listener)
         for connection in counts.withLock({ Array($0.open.values) }) { connection.hangUp() }
     }
 }
@@ -99,6 +88,7 @@ final class Connection: Sendable {
     /// 1 for the server's first connection.
     let number: Int
     private let descriptor: Int32
+    private let isClosed = Mutex(false)
     private let unread = Mutex<[UInt8]>([])
 
     init(_ descriptor: Int32, number: Int) {
@@ -106,8 +96,16 @@ final class Connection: Sendable {
         self.number = number
     }
 
-    func close() { _ = Glibc.close(descriptor) }
-    func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
+    // Under a lock: a descriptor that is closed may be another test's by now.
+    func close() {
+        isClosed.withLock { isClosed in
+            if !isClosed { _ = Glibc.close(descriptor) }
+            isClosed = true
+        }
+    }
+    func hangUp() {
+        isClosed.withLock { if !$0 { shutdown(descriptor, Int32(SHUT_RDWR)) } }
+    }
 
     /// Closes so that the client sees a reset, not an end.
     func reset() {

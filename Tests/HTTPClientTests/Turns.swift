@@ -1,0 +1,192 @@
+import Core
+import HTTP
+import HTTPClient
+import Synchronization
+import Testing
+
+@Suite struct `The limit of a host` {
+    @Test(arguments: [1, 3])
+    func `is kept, however many ask at once`(loops: Int) async throws {
+        var settings = HTTPClient.Settings()
+        settings.limits.perHost = 8
+        settings.loops = loops
+        let answering = Answering()
+        try await withServer(
+            { connection in
+                while true {
+                    _ = try connection.readHead()
+                    try answering.during {
+                        Gate().wait(milliseconds: 1)
+                        try connection.answer("ok")
+                    }
+                }
+            }, settings: settings
+        ) { server, client in
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<500 { group.addTask { try await text(client, ClientRequest(.get, server.url)) } }
+                for try await answer in group { #expect(answer == "ok") }
+            }
+            #expect(answering.most <= 8)
+            #expect(answering.most >= 4)
+            #expect(server.accepted <= 8 * loops)
+        }
+    }
+
+    @Test func `lets callers in in the order in which they came`() async throws {
+        var settings = HTTPClient.Settings()
+        settings.limits.perHost = 1
+        let mayAnswer = Gate()
+        let order = Mutex<[String]>([])
+        let metrics = Metrics()
+        let server = ScriptedServer { connection in
+            while true {
+                let head = try connection.readHead()
+                order.withLock { $0.append(String(head.line.dropFirst(5).prefix { $0 != " " })) }
+                if head.line.contains("/first ") { mayAnswer.wait() }
+                try connection.answer("ok")
+            }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(settings, metrics: metrics)
+        try await withThrowingTaskGroup(of: Kind?.self) { group in
+            group.addTask { await kind(client, ClientRequest(.get, server.url + "/first")) }
+            try await eventually("the first is there") { order.withLock { $0.count } == 1 }
+            for number in 1...20 {
+                group.addTask { await kind(client, ClientRequest(.get, server.url + "/\(number)")) }
+                try await eventually("it waits") { metrics.text.contains("http_client_waiting \(number)\n") }
+            }
+            mayAnswer.open()
+            for try await told in group { #expect(told == nil) }
+        }
+        #expect(order.withLock { $0 } == ["first"] + (1...20).map(String.init))
+        await client.shutdown()
+    }
+
+    @Test func `refuses at once when too many wait`() async throws {
+        var settings = HTTPClient.Settings()
+        settings.limits.perHost = 1
+        settings.limits.waiting = 0
+        try await withServer(
+            { connection in
+                _ = try connection.readHead(); try connection.stall()
+            }, settings: settings
+        ) {
+            server, client in
+            let first = Task { await kind(client, ClientRequest(.get, server.url)) }
+            try await eventually("the first is there") { server.accepted == 1 }
+            #expect(await kind(client, ClientRequest(.get, server.url)) == .notSent)
+            first.cancel()
+            #expect(await first.value == .cancelled)
+        }
+    }
+
+    @Test func `does not hold up another host`() async throws {
+        var settings = HTTPClient.Settings()
+        settings.limits.perHost = 1
+        let other = ScriptedServer { connection in
+            _ = try connection.readHead(); try connection.answer("ok")
+        }
+        defer { other.stop() }
+        try await withServer(
+            { connection in
+                _ = try connection.readHead(); try connection.stall()
+            }, settings: settings
+        ) {
+            server, client in
+            let first = Task { await kind(client, ClientRequest(.get, server.url)) }
+            try await eventually("the first is there") { server.accepted == 1 }
+            #expect(await kind(client, ClientRequest(.get, other.url)) == nil)
+            first.cancel()
+            _ = await first.value
+        }
+    }
+}
+
+/// Counts how many threads are within something at the same time.
+private final class Answering: Sendable {
+    private let counts = Mutex((now: 0, most: 0))
+    var most: Int { counts.withLock { $0.most } }
+    func during(_ work: () throws -> Void) rethrows {
+        counts.withLock { $0 = ($0.now + 1, max($0.most, $0.now + 1)) }
+        defer { counts.withLock { $0.now -= 1 } }
+        try work()
+    }
+}
+
+@Suite struct `Kept connections` {
+    @Test func `are closed when nobody has used them for a while`() async throws {
+        var settings = HTTPClient.Settings()
+        settings.keepAlive = .milliseconds(50)
+        try await withServer(
+            { connection in
+                while true {
+                    _ = try connection.readHead()
+                    try connection.answer("ok")
+                }
+            }, settings: settings
+        ) { server, client in
+            _ = try await client.send(ClientRequest(.get, server.url))
+            try await eventually("it is closed") { server.openCount == 0 }
+            _ = try await client.send(ClientRequest(.get, server.url))
+            #expect(server.accepted == 2)
+        }
+    }
+
+    @Test func `that the server asks to close are not used again`() async throws {
+        try await withServer({ connection in
+            _ = try connection.readHead()
+            try connection.answer("ok", extra: "Connection: close\r\n")
+            try connection.stall()
+        }) { server, client in
+            for _ in 0..<3 { _ = try await client.send(ClientRequest(.post, server.url)) }
+            #expect(server.accepted == 3)
+        }
+    }
+
+    @Test func `that the server has closed do not fail a POST`() async throws {
+        try await withServer({ connection in
+            _ = try connection.readHead()
+            try connection.answer("ok")
+        }) { server, client in
+            for _ in 0..<5 {
+                #expect(await kind(client, ClientRequest(.post, server.url, body: Body([1]))) == nil)
+                try await eventually("it is closed") { server.openCount == 0 }
+            }
+        }
+    }
+}
+
+@Suite struct `The figures of a client` {
+    @Test func `tell what became of the requests`() async throws {
+        let metrics = Metrics()
+        let server = ScriptedServer { connection in
+            while true {
+                let head = try connection.readHead()
+                if head.line.contains("/break") { return }
+                if head.line.contains("/bad") { return try connection.write("nonsense\r\n") }
+                if head.line.contains("/stall") { try connection.stall() }
+                try connection.answer("ok", status: head.line.contains("/404") ? "404 Not Found" : "200 OK")
+            }
+        }
+        defer { server.stop() }
+        let client = HTTPClient(metrics: metrics)
+        for path in ["/", "/", "/404", "/break", "/bad", "/\n"] {
+            _ = await outcome(client, ClientRequest(.post, server.url + path))
+        }
+        _ = await outcome(client, ClientRequest(.get, server.url + "/stall", deadline: .milliseconds(50)))
+        let cancelled = Task { await kind(client, ClientRequest(.get, server.url + "/stall")) }
+        try await eventually("it is under way") { metrics.text.contains("http_client_in_flight 1\n") }
+        cancelled.cancel()
+        _ = await cancelled.value
+        await client.shutdown()
+        for (outcome, count) in [
+            ("2xx", 2), ("4xx", 1), ("in_doubt", 1), ("bad_answer", 1), ("timed_out", 1), ("cancelled", 1),
+            ("not_sent", 1),
+        ] {
+            #expect(metrics.text.contains("http_client_requests_total{outcome=\"\(outcome)\"} \(count)\n"))
+        }
+        for line in ["in_flight 0", "waiting 0", "connections 0", "duration_seconds_count 7"] {
+            #expect(metrics.text.contains("http_client_\(line)\n"))
+        }
+    }
+}
