@@ -32,7 +32,8 @@ public struct Fields {
         self.value = value
         self.path = path
         if value.objectValue == nil {
-            errors.append(FieldError(path, "not_an_object", .init("An object is expected", "Ожидается объект")))
+            errors.append(
+                FieldError(path, "not_an_object", .init("An object is expected", "Ожидается объект")))
         }
     }
 
@@ -56,7 +57,8 @@ public struct Fields {
     public func has(_ name: String) -> Bool { raw(name) != nil }
 
     public mutating func fail(_ name: String, _ code: String, _ message: LocalizedText) {
-        errors.append(FieldError(path.isEmpty ? name : name.isEmpty ? path : "\(path).\(name)", code, message))
+        errors.append(
+            FieldError(path.isEmpty ? name : name.isEmpty ? path : "\(path).\(name)", code, message))
     }
 
     // MARK: - Text
@@ -69,7 +71,9 @@ public struct Fields {
         guard let raw = raw(name) else { return nil }
         guard let text = raw.stringValue else { return wrong(name, "a text", "строка") }
         guard !text.unicodeScalars.contains(where: { $0.value == 0 }) else {
-            fail(name, "forbidden_character", .init("A null character is not allowed", "Нулевой символ недопустим"))
+            fail(
+                name, "forbidden_character",
+                .init("A null character is not allowed", "Нулевой символ недопустим"))
             return nil
         }
         let count = text.unicodeScalars.count
@@ -102,7 +106,8 @@ public struct Fields {
         let wanted = raw.stringValue?.lowercased()
         if let found = Choice.allCases.first(where: { $0.rawValue.lowercased() == wanted }) { return found }
         let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
-        fail(name, "unknown_value", .init("One of these is expected: \(known)", "Ожидается одно из: \(known)"))
+        fail(
+            name, "unknown_value", .init("One of these is expected: \(known)", "Ожидается одно из: \(known)"))
         return nil
     }
 
@@ -161,7 +166,9 @@ public struct Fields {
 
     // MARK: - Nested
 
-    public mutating func object<Value: JSONDecodable>(_ name: String, _ type: Value.Type = Value.self) -> Value? {
+    public mutating func object<Value: JSONDecodable>(_ name: String, _ type: Value.Type = Value.self)
+        -> Value?
+    {
         guard let raw = raw(name) else { return nil }
         return nested(raw, at: path.isEmpty ? name : "\(path).\(name)")
     }
@@ -183,7 +190,8 @@ public struct Fields {
                 name, "wrong_element",
                 .init(
                     "Every element must be a text of \(length.lowerBound) to \(length.upperBound) characters",
-                    "Каждый элемент должен быть строкой от \(length.lowerBound) до \(length.upperBound) символов"))
+                    "Каждый элемент должен быть строкой от \(length.lowerBound) до \(length.upperBound) символов"
+                ))
         }
         return texts
     }
