@@ -24,6 +24,10 @@ public struct ValidationError: Error, Equatable, Sendable {
 /// A reading method returns a harmless stand-in where the field is wrong; the value made of such stand-ins
 /// is never seen, because `decode` throws.
 public struct Fields {
+    /// More mistakes than a person reads; without a bound a request of a megabyte could ask for an answer of
+    /// a hundred.
+    public static let mostErrors = 100
+
     private let value: JSONValue
     private let path: String
     public private(set) var errors: [FieldError] = []
@@ -32,7 +36,8 @@ public struct Fields {
         self.value = value
         self.path = path
         if value.objectValue == nil {
-            errors.append(FieldError(path, "not_an_object", .init("An object is expected", "Ожидается объект")))
+            errors.append(
+                FieldError(path, "not_an_object", .init("An object is expected", "Ожидается объект")))
         }
     }
 
@@ -56,7 +61,9 @@ public struct Fields {
     public func has(_ name: String) -> Bool { raw(name) != nil }
 
     public mutating func fail(_ name: String, _ code: String, _ message: LocalizedText) {
-        errors.append(FieldError(path.isEmpty ? name : name.isEmpty ? path : "\(path).\(name)", code, message))
+        guard errors.count < Self.mostErrors else { return }
+        errors.append(
+            FieldError(path.isEmpty ? name : name.isEmpty ? path : "\(path).\(name)", code, message))
     }
 
     // MARK: - Text
@@ -67,9 +74,15 @@ public struct Fields {
 
     public mutating func optionalString(_ name: String, length: ClosedRange<Int> = 0...10_000) -> String? {
         guard let raw = raw(name) else { return nil }
+        return text(raw, name, length)
+    }
+
+    private mutating func text(_ raw: JSONValue, _ name: String, _ length: ClosedRange<Int>) -> String? {
         guard let text = raw.stringValue else { return wrong(name, "a text", "строка") }
         guard !text.unicodeScalars.contains(where: { $0.value == 0 }) else {
-            fail(name, "forbidden_character", .init("A null character is not allowed", "Нулевой символ недопустим"))
+            fail(
+                name, "forbidden_character",
+                .init("A null character is not allowed", "Нулевой символ недопустим"))
             return nil
         }
         let count = text.unicodeScalars.count
@@ -102,7 +115,8 @@ public struct Fields {
         let wanted = raw.stringValue?.lowercased()
         if let found = Choice.allCases.first(where: { $0.rawValue.lowercased() == wanted }) { return found }
         let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
-        fail(name, "unknown_value", .init("One of these is expected: \(known)", "Ожидается одно из: \(known)"))
+        fail(
+            name, "unknown_value", .init("One of these is expected: \(known)", "Ожидается одно из: \(known)"))
         return nil
     }
 
@@ -161,7 +175,9 @@ public struct Fields {
 
     // MARK: - Nested
 
-    public mutating func object<Value: JSONDecodable>(_ name: String, _ type: Value.Type = Value.self) -> Value? {
+    public mutating func object<Value: JSONDecodable>(_ name: String, _ type: Value.Type = Value.self)
+        -> Value?
+    {
         guard let raw = raw(name) else { return nil }
         return nested(raw, at: path.isEmpty ? name : "\(path).\(name)")
     }
@@ -176,16 +192,7 @@ public struct Fields {
     public mutating func strings(
         _ name: String, count: ClosedRange<Int> = 0...10_000, length: ClosedRange<Int> = 1...10_000
     ) -> [String] {
-        let found = elements(name, count)
-        let texts = found.compactMap { $0.stringValue }.filter { length.contains($0.unicodeScalars.count) }
-        if texts.count != found.count {
-            fail(
-                name, "wrong_element",
-                .init(
-                    "Every element must be a text of \(length.lowerBound) to \(length.upperBound) characters",
-                    "Каждый элемент должен быть строкой от \(length.lowerBound) до \(length.upperBound) символов"))
-        }
-        return texts
+        elements(name, count).enumerated().compactMap { text($1, "\(name)[\($0)]", length) }
     }
 
     private mutating func elements(_ name: String, _ count: ClosedRange<Int>) -> [JSONValue] {
@@ -206,9 +213,11 @@ public struct Fields {
     }
 
     private mutating func nested<Value: JSONDecodable>(_ value: JSONValue, at path: String) -> Value? {
+        // Enough has been found: the rest would not be said anyway.
+        guard errors.count < Self.mostErrors else { return nil }
         var fields = Fields(value, path: path)
         let result = fields.errors.isEmpty ? Value(from: &fields) : nil
-        errors.append(contentsOf: fields.errors)
+        errors.append(contentsOf: fields.errors.prefix(Self.mostErrors - errors.count))
         return result
     }
 

@@ -1,169 +1,443 @@
-/// Takes out of a text what must not be in a log: phone numbers, bearer tokens, JWTs, bot tokens, login
-/// links, `password=…` and its like, and any long run of random characters.
+/// Takes out of a text what must not be in a log: phone numbers, e-mail addresses, bearer tokens, JWTs, bot
+/// tokens, login links and codes, passwords in addresses, `password=…` and its like, and any long run of
+/// random characters.
 ///
 /// It would rather hide too much than too little; identifiers the platform made itself go through
 /// `LogValue.id` and are not touched.
 public enum Redaction {
     static let mark = "<redacted>"
 
-    /// Names of fields whose value is never shown, whatever it looks like.
-    private static let sensitiveNames: [String] = [
-        "password", "passwd", "secret", "token", "authorization", "cookie", "session", "api_key", "apikey",
-        "api_hash", "phone", "message_text", "code", "private_key", "signature", "qr_link", "email",
-    ]
-
-    /// `code` alone is a login code; `status_code` and `error_code` are not.
-    static func isSensitive(field name: String) -> Bool {
-        let name = name.lowercased()
-        return sensitiveNames.contains { word in
-            guard name == word || name.hasSuffix("_" + word) else { return false }
-            return word != "code" || name == "code" || name == "login_code" || name == "auth_code"
-        }
+    public static func clean(_ text: String) -> String {
+        var redactor = Redactor(Array(text.utf8))
+        return redactor.run() ? String(decoding: redactor.result, as: UTF8.self) : text
     }
 
-    public static func clean(_ text: String) -> String {
-        let bytes = Array(text.utf8)
-        var result: [UInt8] = []
+    /// Whether a field's value is never shown, whatever it looks like.
+    static func isSensitive(field name: String) -> Bool { isSensitive(Array(name.utf8)[...]) }
+
+    /// How the names of secrets end, in lower case and without `_` and `-`: `refreshToken`, `X-Api-Key`.
+    private static let sensitiveEndings = [
+        "password", "passwd", "passphrase", "pwd", "secret", "secretid", "token", "authorization", "cookie",
+        "session", "sessionstring", "apikey", "apihash", "accesskey", "privatekey", "sealingkey", "phone",
+        "phonenumber", "messagetext", "logincode", "authcode", "signature", "qrlink", "email", "jwt",
+    ].map { Array($0.utf8) }
+    /// Names that are secret only when they stand alone: `status_code` and `compass` are not.
+    private static let sensitiveWords = ["code", "pass", "sid"].map { Array($0.utf8) }
+
+    fileprivate static func isSensitive(_ name: ArraySlice<UInt8>) -> Bool {
+        let plain = name.filter { $0 != UInt8(ascii: "_") && $0 != UInt8(ascii: "-") }.map { $0 | 0x20 }
+        return sensitiveEndings.contains {
+            plain.count >= $0.count && plain[(plain.count - $0.count)...] == $0[...]
+        }
+            || (name.count == plain.count && sensitiveWords.contains(plain))
+    }
+}
+
+/// Walks over a text once. Each rule is asked only where its kind of secret can begin, and looks no further
+/// than it then hides, or a bounded way, so that no text takes longer than in proportion to its length.
+private struct Redactor {
+    private let bytes: [UInt8]
+    private(set) var result: [UInt8] = []
+    private var index = 0
+    /// Up to here it is known that no e-mail address ends the run of its characters.
+    private var noAddressBefore = 0
+    /// Up to here it is known that the run of a token's characters is none; nor is any part of it.
+    private var noTokenBefore = 0
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    /// False where nothing had to be hidden.
+    mutating func run() -> Bool {
         result.reserveCapacity(bytes.count)
-        var index = 0
         var changed = false
         while index < bytes.count {
-            if let end = endOfAssignment(bytes, index, &result) ?? endOfSecret(bytes, index) {
-                result.append(contentsOf: mark.utf8)
+            if let (start, end) = secret() {
+                result.append(contentsOf: bytes[index..<start])
+                result.append(contentsOf: Redaction.mark.utf8)
                 index = end
                 changed = true
-            } else if isWord(bytes[index]) || bytes[index] == Character.plus {
-                // A harmless word is copied whole, so that its tail is not judged on its own.
-                let end = max(endOfHarmless(bytes, index), index + 1)
+            } else {
+                let end = endOfHarmless()
                 result.append(contentsOf: bytes[index..<end])
                 index = end
-            } else {
-                result.append(bytes[index])
-                index += 1
             }
         }
-        return changed ? String(decoding: result, as: UTF8.self) : text
+        return changed
     }
 
-    // MARK: - The parts of a text
-
-    private enum Character {
-        static let plus = UInt8(ascii: "+"), minus = UInt8(ascii: "-"), dot = UInt8(ascii: ".")
-        static let colon = UInt8(ascii: ":"), underscore = UInt8(ascii: "_"), blank = UInt8(ascii: " ")
-        static let equals = UInt8(ascii: "="), quote = UInt8(ascii: "\"")
+    /// What of the text from `index` on is to be hidden; what stands before its start is shown.
+    private mutating func secret() -> (start: Int, end: Int)? {
+        let byte = bytes[index]
+        if isWord(byte), index == 0 || !isWord(bytes[index - 1]) {
+            if isUUID(index) { return nil }
+            if let value = assignedValue() { return value }
+            if let end = endOfWebToken() ?? endOfBotToken(index) ?? endOfAddress() ?? endOfToken() {
+                return (index, end)
+            }
+        }
+        switch byte {
+        case UInt8(ascii: "+"), UInt8(ascii: "("), 0x30...0x39:
+            if let end = endOfBotToken(index) ?? endOfPhone() { return (index, end) }
+        case UInt8(ascii: ":"): return passwordInAddress()
+        case UInt8(ascii: "/"):
+            guard has("/login/", at: index), index >= 4, has("t.me", at: index - 4) else { return nil }
+            let start = index + 7
+            let end = endOfWord(start)
+            return end > start ? (start, end) : nil
+        case UInt8(ascii: "$"):
+            if has("$argon2", at: index) { return (index, endOfValue(index)) }
+        case 0xD0, 0xD1: return assignedValueInRussian()
+        default: break
+        }
+        return nil
     }
 
-    private static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
-    private static func isLetter(_ byte: UInt8) -> Bool { (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7A }
-    private static func isWord(_ byte: UInt8) -> Bool {
-        isDigit(byte) || isLetter(byte) || byte == Character.underscore || byte == Character.minus
+    /// What can be shown in one piece: an identifier or a date, which another rule would take for a number, or
+    /// one byte.
+    private func endOfHarmless() -> Int {
+        if index > 0, isWord(bytes[index - 1]), bytes[index - 1] != UInt8(ascii: "-"),
+            bytes[index - 1] != UInt8(ascii: "_")
+        {
+            return index + 1
+        }
+        if isUUID(index) { return index + 36 }
+        return isDate(index) ? index + 10 : index + 1
     }
 
-    private static func endOfWord(_ bytes: [UInt8], _ start: Int) -> Int {
+    // MARK: - Characters
+
+    private func byte(_ place: Int) -> UInt8 { place >= 0 && place < bytes.count ? bytes[place] : 0 }
+    private func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
+    private func isLetter(_ byte: UInt8) -> Bool { (byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7A }
+    private func isWord(_ byte: UInt8) -> Bool {
+        isDigit(byte) || isLetter(byte) || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
+    }
+    private func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 }
+    private func isQuote(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") }
+
+    private func has(_ word: StaticString, at place: Int) -> Bool {
+        let length = word.utf8CodeUnitCount
+        guard place >= 0, bytes.count - place >= length else { return false }
+        for offset in 0..<length where unsafe bytes[place + offset] != word.utf8Start[offset] { return false }
+        return true
+    }
+
+    private func endOfWord(_ start: Int) -> Int {
         var end = start
         while end < bytes.count, isWord(bytes[end]) { end += 1 }
         return end
     }
 
-    private static func endOfHarmless(_ bytes: [UInt8], _ start: Int) -> Int {
-        // A number with separators that was judged no phone is passed over as one piece.
-        endOfWord(bytes, start)
-    }
-
-    /// `password=…`, `"token": "…"`, `Authorization: Bearer …`: copies the name, hides the value.
-    private static func endOfAssignment(_ bytes: [UInt8], _ start: Int, _ result: inout [UInt8]) -> Int? {
-        guard isLetter(bytes[start]), start == 0 || !isWord(bytes[start - 1]) else { return nil }
-        let nameEnd = endOfWord(bytes, start)
-        let name = String(decoding: bytes[start..<nameEnd], as: UTF8.self)
-        let isBearer = name.lowercased() == "bearer"
-        guard isBearer || isSensitive(field: name) else { return nil }
-        var value = nameEnd
-        while value < bytes.count, [Character.quote, Character.blank].contains(bytes[value]) { value += 1 }
-        if !isBearer {
-            guard value < bytes.count, [Character.equals, Character.colon].contains(bytes[value]) else { return nil }
-            value += 1
-            while value < bytes.count, [Character.quote, Character.blank].contains(bytes[value]) { value += 1 }
-            let scheme = endOfWord(bytes, value)
-            if ["bearer", "basic"].contains(String(decoding: bytes[value..<scheme], as: UTF8.self).lowercased()) {
-                value = scheme
-                while value < bytes.count, bytes[value] == Character.blank { value += 1 }
-            }
-        }
-        guard value < bytes.count, value > nameEnd else { return nil }
-        var end = value
-        let stops: [UInt8] = [Character.quote, Character.blank, 0x0A, 0x0D, UInt8(ascii: ","), UInt8(ascii: ";"),
-            UInt8(ascii: "&"), UInt8(ascii: ")"), UInt8(ascii: "}")]
-        while end < bytes.count, !stops.contains(bytes[end]) { end += 1 }
-        guard end > value else { return nil }
-        result.append(contentsOf: bytes[start..<value])
+    private func skipBlanks(_ start: Int) -> Int {
+        var end = start
+        while isBlank(byte(end)) { end += 1 }
         return end
     }
 
-    private static func endOfSecret(_ bytes: [UInt8], _ start: Int) -> Int? {
-        guard start == 0 || !isWord(bytes[start - 1]) else { return nil }
-        return endOfPhone(bytes, start) ?? endOfToken(bytes, start)
-    }
-
-    /// `+7 (900) 123-45-67`, `79001234567`: 10 to 15 digits with separators, or `+` and 7 to 15.
-    private static func endOfPhone(_ bytes: [UInt8], _ start: Int) -> Int? {
-        let hasPlus = bytes[start] == Character.plus
-        var index = hasPlus ? start + 1 : start
-        guard index < bytes.count, isDigit(bytes[index]) || (!hasPlus && bytes[index] == UInt8(ascii: "(")) else { return nil }
-        let separators: [UInt8] = [Character.blank, Character.minus, UInt8(ascii: "("), UInt8(ascii: ")")]
-        var digits = 0
-        var end = index
-        while index < bytes.count {
-            if isDigit(bytes[index]) {
-                digits += 1
-                end = index + 1
-            } else if !separators.contains(bytes[index]) || index - end >= 2 {
-                break
+    private func isUUID(_ start: Int) -> Bool {
+        guard start + 36 <= bytes.count, bytes[start + 8] == UInt8(ascii: "-") else { return false }
+        for offset in 0..<36 {
+            let byte = bytes[start + offset]
+            if offset == 8 || offset == 13 || offset == 18 || offset == 23 {
+                guard byte == UInt8(ascii: "-") else { return false }
+            } else {
+                guard isDigit(byte) || ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66) else { return false }
             }
-            index += 1
         }
-        // Letters right behind it make it an identifier (a UUID, a digest), which other rules judge.
-        if end < bytes.count, isLetter(bytes[end]) || bytes[end] == Character.underscore { return nil }
-        if end + 1 < bytes.count, bytes[end] == Character.minus, isLetter(bytes[end + 1]) { return nil }
-        if isUUID(bytes, start) { return nil }
-        return (hasPlus ? 7...15 : 10...15).contains(digits) ? end : nil
+        return !isWord(byte(start + 36))
     }
 
-    /// A run of 24 or more characters with digits and letters: a token, a key, a session. Not a UUID.
-    private static func endOfToken(_ bytes: [UInt8], _ start: Int) -> Int? {
-        guard isWord(bytes[start]) else { return nil }
-        if isUUID(bytes, start) { return nil }
+    /// `2025-08-24`
+    private func isDate(_ start: Int) -> Bool {
+        guard start + 10 <= bytes.count, bytes[start + 4] == UInt8(ascii: "-"),
+            bytes[start + 7] == UInt8(ascii: "-")
+        else { return false }
+        guard bytes[start] == UInt8(ascii: "1") || bytes[start] == UInt8(ascii: "2") else { return false }
+        guard (0..<10).allSatisfy({ $0 == 4 || $0 == 7 || isDigit(bytes[start + $0]) }) else { return false }
+        return !isWord(byte(start + 10)) || byte(start + 10) | 0x20 == UInt8(ascii: "t")
+    }
+
+    // MARK: - Names and values
+
+    /// `password=…`, `"token": "…"`, `Authorization: Bearer …`, `["token", "…"]`, `Bearer …`.
+    private func assignedValue() -> (Int, Int)? {
+        let nameEnd = endOfWord(index)
+        guard isLetter(bytes[index]) || bytes[index] == UInt8(ascii: "_") else { return nil }
+        if nameEnd - index == 6, isBlank(byte(nameEnd)), lowercase(index, nameEnd) == Array("bearer".utf8) {
+            let start = skipBlanks(nameEnd)
+            let end = endOfValue(start)
+            return end > start ? (start, end) : nil
+        }
+        guard let place = valuePlace(behind: nameEnd), Redaction.isSensitive(bytes[index..<nameEnd]) else {
+            return nil
+        }
+        let name = lowercase(index, nameEnd)
+        if name == Array("code".utf8) {
+            // A login code is some digits; `code: flood_wait` and SQL's `code: 42P01` are for reading.
+            let end = endOfWord(skipQuote(place).start)
+            let start = skipQuote(place).start
+            return (4...8).contains(end - start) && bytes[start..<end].allSatisfy(isDigit)
+                ? (start, end) : nil
+        }
+        let toLineEnd =
+            name.suffix(6) == Array("cookie".utf8)[...] || name.suffix(13) == Array("authorization".utf8)[...]
+        return value(at: place, toLineEnd: toLineEnd)
+    }
+
+    private static let russianNames = ["пароль", "токен", "секрет", "код"].map { word in
+        // Without the first letter, which may be a capital.
+        (
+            first: Array(word.prefix(1).utf8), capital: Array(word.prefix(1).uppercased().utf8),
+            rest: Array(word.dropFirst().utf8)
+        )
+    }
+
+    private func assignedValueInRussian() -> (Int, Int)? {
+        guard index == 0 || bytes[index - 1] < 0x80 else { return nil }
+        for name in Self.russianNames {
+            guard bytes[index...].starts(with: name.first) || bytes[index...].starts(with: name.capital),
+                bytes[(index + 2)...].starts(with: name.rest),
+                let place = valuePlace(behind: index + 2 + name.rest.count)
+            else { continue }
+            return value(at: place, toLineEnd: false)
+        }
+        return nil
+    }
+
+    private func lowercase(_ start: Int, _ end: Int) -> [UInt8] { bytes[start..<end].map { $0 | 0x20 } }
+
+    /// Where the value behind a name begins: after `=`, `:`, `=>`, `%3D`, ` is `, or the comma of a list.
+    private func valuePlace(behind nameEnd: Int) -> Int? {
+        var place = nameEnd
+        if byte(place) == UInt8(ascii: "\\") { place += 1 }
+        let isQuoted = isQuote(byte(place))
+        if isQuoted { place += 1 }
+        place = skipBlanks(place)
+        switch byte(place) {
+        case UInt8(ascii: "="), UInt8(ascii: ":"):
+            place += byte(place + 1) == UInt8(ascii: ">") ? 2 : 1
+        case UInt8(ascii: "%"):
+            guard byte(place + 1) == UInt8(ascii: "3"), [0x61, 0x64].contains(byte(place + 2) | 0x20) else {
+                return nil
+            }
+            place += 3
+        case UInt8(ascii: ",") where isQuoted:
+            place = skipBlanks(place + 1)
+            return isQuote(byte(place)) ? place : nil
+        case UInt8(ascii: "i")
+        where byte(place + 1) == UInt8(ascii: "s") && isBlank(byte(place + 2)) && place > nameEnd:
+            place += 3
+        default: return nil
+        }
+        place = skipBlanks(place)
+        return place < bytes.count ? place : nil
+    }
+
+    /// The first character of a value, and the quote that ends it, if one opened it.
+    private func skipQuote(_ place: Int) -> (start: Int, quote: UInt8?, isEscaped: Bool) {
+        let isEscaped = byte(place) == UInt8(ascii: "\\") && isQuote(byte(place + 1))
+        let quoteAt = isEscaped ? place + 1 : place
+        return isQuote(byte(quoteAt)) ? (quoteAt + 1, bytes[quoteAt], isEscaped) : (place, nil, false)
+    }
+
+    private func value(at place: Int, toLineEnd: Bool) -> (Int, Int)? {
+        let (start, quote, isEscaped) = skipQuote(place)
         var end = start
-        var digits = 0
-        var letters = 0
+        if let quote {
+            while end < bytes.count {
+                if bytes[end] == UInt8(ascii: "\\") {
+                    if isEscaped, byte(end + 1) == quote { break }
+                    end = min(end + 2, bytes.count)
+                    continue
+                }
+                if bytes[end] == quote { break }
+                end += 1
+            }
+        } else if has("<redacted>", at: start) {
+            end = start + Redaction.mark.utf8.count
+        } else if toLineEnd {
+            while end < bytes.count, bytes[end] != 0x0A, bytes[end] != 0x0D, !isQuote(bytes[end]) { end += 1 }
+        } else {
+            end = endOfValue(start)
+        }
+        return end > start ? (start, end) : nil
+    }
+
+    private func endOfValue(_ start: Int) -> Int {
+        if has("<redacted>", at: start) { return start + Redaction.mark.utf8.count }
+        var end = start
+        while end < bytes.count {
+            switch bytes[end] {
+            case 0...0x20, UInt8(ascii: "\""), UInt8(ascii: "'"), UInt8(ascii: ";"), UInt8(ascii: "&"),
+                UInt8(ascii: ")"),
+                UInt8(ascii: "}"), UInt8(ascii: "]"), UInt8(ascii: "<"), UInt8(ascii: ">"):
+                return end
+            // Argon2's hashes have commas inside.
+            case UInt8(ascii: ",") where bytes[start] != UInt8(ascii: "$"): return end
+            default: end += 1
+            }
+        }
+        return end
+    }
+
+    /// `postgres://user:password@host`: stands on the colon of `://`.
+    private func passwordInAddress() -> (Int, Int)? {
+        guard has("://", at: index) else { return nil }
+        var place = index + 3
+        var colon: Int?
+        var at: Int?
+        scan: while place < bytes.count {
+            switch bytes[place] {
+            case 0...0x20, UInt8(ascii: "/"), UInt8(ascii: "?"), UInt8(ascii: "#"), UInt8(ascii: "\""),
+                UInt8(ascii: "'"):
+                break scan
+            case UInt8(ascii: ":") where colon == nil: colon = place
+            case UInt8(ascii: "@"): at = place
+            default: break
+            }
+            place += 1
+        }
+        guard let colon, let at, at > colon + 1 else { return nil }
+        return (colon + 1, at)
+    }
+
+    // MARK: - Tokens
+
+    /// A JWT: base64url of `{"`, and dots.
+    private func endOfWebToken() -> Int? {
+        guard has("eyJ", at: index) else { return nil }
+        var end = index
+        var dots = 0
+        while end < bytes.count, isWord(bytes[end]) || bytes[end] == UInt8(ascii: ".") {
+            if bytes[end] == UInt8(ascii: ".") { dots += 1 }
+            end += 1
+        }
+        return dots > 0 && end - index >= 10 ? end : nil
+    }
+
+    /// `123456789:AA…`, also behind `bot`.
+    private func endOfBotToken(_ start: Int) -> Int? {
+        var place = start
+        if has("bot", at: place) { place += 3 }
+        let firstDigit = place
+        while place - firstDigit <= 12, isDigit(byte(place)) { place += 1 }
+        guard (6...12).contains(place - firstDigit), byte(place) == UInt8(ascii: ":") else { return nil }
+        let end = endOfWord(place + 1)
+        return end - place > 20 ? end : nil
+    }
+
+    private mutating func endOfAddress() -> Int? {
+        guard index >= noAddressBefore else { return nil }
+        var place = index
+        while isWord(byte(place))
+            || [UInt8(ascii: "."), UInt8(ascii: "+"), UInt8(ascii: "%")].contains(byte(place))
+        {
+            place += 1
+        }
+        noAddressBefore = place
+        guard byte(place) == UInt8(ascii: "@") else { return nil }
+        var end = place + 1
+        var lastDot: Int?
+        while isWord(byte(end)) || byte(end) == UInt8(ascii: ".") && isWord(byte(end + 1)) {
+            if bytes[end] == UInt8(ascii: ".") { lastDot = end }
+            end += 1
+        }
+        guard let lastDot, end - lastDot > 2, bytes[(lastDot + 1)..<end].allSatisfy(isLetter) else {
+            return nil
+        }
+        return end
+    }
+
+    /// A run of 24 or more characters with digits and letters: a key, a session, a digest. Names made of short
+    /// words in one case, such as `backup-20250824-101530-full`, are none, and neither is a UUID.
+    private mutating func endOfToken() -> Int? {
+        guard index >= noTokenBefore else { return nil }
+        var end = index
+        var (digits, capitals, smalls, piece, longestPiece) = (0, 0, 0, 0, 0)
         while end < bytes.count {
             let byte = bytes[end]
             if isDigit(byte) {
                 digits += 1
             } else if isLetter(byte) {
-                letters += 1
-            } else if [Character.underscore, Character.minus, Character.equals, Character.plus].contains(byte) {
-                // part of base64
-            } else if byte == Character.dot || byte == Character.colon {
-                // JWTs have dots and bot tokens a colon inside; a sentence has neither between long parts.
-                guard end - start >= 8, end + 8 < bytes.count, isWord(bytes[end + 1]) else { break }
+                if byte & 0x20 == 0 { capitals += 1 } else { smalls += 1 }
+            } else if byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-") {
+                piece = -1
+                if isUUID(end + 1) { break }
+            } else if byte == UInt8(ascii: "+"), isWord(self.byte(end + 1)) {
+                // base64
             } else {
                 break
             }
+            piece += 1
+            longestPiece = max(longestPiece, piece)
             end += 1
         }
-        return end - start >= 24 && digits >= 2 && letters >= 2 ? end : nil
+        noTokenBefore = end
+        guard end - index >= 24, digits >= 2, capitals + smalls >= 2 else { return nil }
+        guard longestPiece >= 16 || (capitals >= 2 && smalls >= 2) else { return nil }
+        while byte(end) == UInt8(ascii: "=") { end += 1 }
+        return end
     }
 
-    private static func isUUID(_ bytes: [UInt8], _ start: Int) -> Bool {
-        guard start + 36 <= bytes.count else { return false }
-        for offset in 0..<36 {
-            let byte = bytes[start + offset]
-            if [8, 13, 18, 23].contains(offset) {
-                guard byte == Character.minus else { return false }
-            } else {
-                guard isDigit(byte) || ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x66) else { return false }
-            }
+    // MARK: - Phones
+
+    /// 10 to 15 digits in one piece; with separators, what is written like a phone number; behind a plus, 7 to
+    /// 15 however they are written.
+    private func endOfPhone() -> Int? {
+        let hasPlus = bytes[index] == UInt8(ascii: "+")
+        var place = index
+        if hasPlus {
+            place += 1
+            if isBlank(byte(place)) { place += 1 }
+        } else if isDigit(byte(index - 1)) || isDate(index) || isUUID(index) {
+            return nil
         }
-        return start + 36 == bytes.count || !isWord(bytes[start + 36])
+        if byte(place) == UInt8(ascii: "(") { place += 1 }
+        guard isDigit(byte(place)) else { return nil }
+        let isBracketed = place > index && !hasPlus
+        let first = bytes[place]
+        let isForeign = first == 0x30 && byte(place + 1) == 0x30
+        var (digits, groups, longestGroup, hasOddSeparator) = (0, 0, 0, false)
+        var end: Int?
+        while isDigit(byte(place)) {
+            let groupStart = place
+            while isDigit(byte(place)) { place += 1 }
+            digits += place - groupStart
+            groups += 1
+            longestGroup = max(longestGroup, place - groupStart)
+            guard digits <= 15 else { break }
+            let looksRight =
+                hasPlus || isBracketed || isForeign || groups == 1
+                || (digits == 11 && (first == UInt8(ascii: "7") || first == UInt8(ascii: "8")))
+                || (groups >= 3 && longestGroup >= 3 && !hasOddSeparator)
+            if looksRight, digits >= (hasPlus ? 7 : 10) { end = place }
+            guard let (next, isOdd) = skipSeparators(place) else { break }
+            hasOddSeparator = hasOddSeparator || isOdd
+            place = next
+        }
+        return end
+    }
+
+    /// Up to three separators before the next digit; dots, slashes and underscores are odd ones, as other
+    /// numbers have them too.
+    private func skipSeparators(_ start: Int) -> (next: Int, isOdd: Bool)? {
+        var place = start
+        var isOdd = false
+        for _ in 0..<3 {
+            switch byte(place) {
+            case 0x20, 0x09, UInt8(ascii: "-"), UInt8(ascii: "("), UInt8(ascii: ")"): place += 1
+            case UInt8(ascii: "."), UInt8(ascii: "/"), UInt8(ascii: "_"):
+                isOdd = true
+                place += 1
+            // No-break space; figure and en dash, no-break hyphen, thin and narrow spaces.
+            case 0xC2 where byte(place + 1) == 0xA0: place += 2
+            case 0xE2
+            where byte(place + 1) == 0x80 && [0x89, 0x90, 0x91, 0x92, 0x93, 0xAF].contains(byte(place + 2)):
+                place += 3
+            default: return place > start && isDigit(byte(place)) ? (place, isOdd) : nil
+            }
+            if isDigit(byte(place)) { return (place, isOdd) }
+        }
+        return nil
     }
 }
