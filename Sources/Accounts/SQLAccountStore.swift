@@ -183,12 +183,14 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
 
     // MARK: - Upkeep
 
-    /// Forgets leases and permits that are over. Nothing depends on it; returns how many of each.
+    /// Marks leases that are over and forgets old permits. Nothing depends on it; returns how many of each.
+    ///
+    /// Whose lease it was is kept until the next one: a holder who gives it back late still reports what it
+    /// did, and that has to be counted.
     public func tidy(at now: Timestamp) async throws -> (leases: Int, permits: Int) {
         let leases = try await database.run(
             """
-            UPDATE telegram_sessions SET locked = FALSE, locked_by = NULL, lease_id = NULL
-            WHERE locked AND locked_until <= \(now)
+            UPDATE telegram_sessions SET locked = FALSE WHERE locked AND locked_until <= \(now)
             """
         ).affected
         // Kept for a day: a late report still finds when its permit ended.

@@ -246,6 +246,7 @@ private struct Life {
             let mine = "p\(permits.count)"
             let ours = books[index].reserve(action, into: place, id: mine, at: now)
             let theirs = try await store.reserve(id, action, into: place, by: "w", at: now)
+            if ours.verdict != theirs.verdict { last += "\n\(ours.verdict)\n\(theirs.verdict)" }
             if let permit = theirs.permit { permits.append((index, permit.id, mine, action, place)) }
             return ours.verdict == theirs.verdict && (ours.permit == nil) == (theirs.permit == nil)
         case 5...6:
