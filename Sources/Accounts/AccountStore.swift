@@ -28,7 +28,8 @@ public struct Acquire: Sendable {
     public var duration: Duration
 
     public init(
-        user: Int64, purpose: Purpose, service: String, channel: ChannelKey? = nil, preferred: AccountID? = nil,
+        user: Int64, purpose: Purpose, service: String, channel: ChannelKey? = nil,
+        preferred: AccountID? = nil,
         excluded: Set<AccountID> = [], duration: Duration = Lease.duration
     ) {
         self.user = user
@@ -93,7 +94,8 @@ public protocol LedgerStore: Sendable {
         _ account: AccountID, _ action: ActionType, into channel: ChannelKey?, at now: Timestamp
     ) async throws -> Verdict
     func reserve(
-        _ account: AccountID, _ action: ActionType, into channel: ChannelKey?, lease: String?, by service: String,
+        _ account: AccountID, _ action: ActionType, into channel: ChannelKey?, lease: String?,
+        by service: String,
         at now: Timestamp
     ) async throws -> (verdict: Verdict, permit: Permit?)
     /// False when this permit was recorded before.

@@ -54,7 +54,9 @@ extension SQLAccountStore {
                     GROUP BY action
                     """)
                 {
-                    if let action = try ActionType(row.text("action")) { recorded[action] = try row.int("actions") }
+                    if let action = try ActionType(row.text("action")) {
+                        recorded[action] = try row.int("actions")
+                    }
                 }
             }
             for (action, records) in surplus(of: stats, over: recorded, at: now) {
@@ -241,7 +243,8 @@ extension Dialect {
     fileprivate func channelTotal(_ wish: Acquire) -> SQL {
         guard wish.purpose == .inviteCampaign, let channel = wish.channel?.description else { return "0" }
         switch self {
-        case .postgres: return "COALESCE((per_channel_invites -> CAST(\(channel) AS TEXT) ->> 'total')::BIGINT, 0)"
+        case .postgres:
+            return "COALESCE((per_channel_invites -> CAST(\(channel) AS TEXT) ->> 'total')::BIGINT, 0)"
         case .sqlite: return "COALESCE(json_extract(per_channel_invites, \("$.\"\(channel)\".total")), 0)"
         }
     }

@@ -22,7 +22,8 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
     // MARK: - Accounts
 
     /// Puts an account under these rules, or under them again after it was connected anew.
-    public func connect(_ account: AccountID, user: Int64, phone: String = "", at now: Timestamp) async throws {
+    public func connect(_ account: AccountID, user: Int64, phone: String = "", at now: Timestamp) async throws
+    {
         let rampUp = rampUp
         try await database.transaction { transaction in
             try transaction.run(
@@ -134,7 +135,9 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
 
     // MARK: - Errors and recovery
 
-    public func handle(_ error: AccountError, of account: AccountID, at now: Timestamp) async throws -> ErrorOutcome {
+    public func handle(_ error: AccountError, of account: AccountID, at now: Timestamp) async throws
+        -> ErrorOutcome
+    {
         let rampUp = rampUp
         return try await database.transaction { transaction in
             var session = try transaction.session(account, rampUp, locking: true)
@@ -204,11 +207,14 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
     public func rebuild(_ account: AccountID, at now: Timestamp) async throws {
         let rampUp = rampUp
         try await database.transaction { transaction in
-            try transaction.run("UPDATE telegram_sessions SET per_channel_invites = NULL WHERE id = \(account)")
+            try transaction.run(
+                "UPDATE telegram_sessions SET per_channel_invites = NULL WHERE id = \(account)")
             var session = try transaction.session(account, rampUp, locking: true)
             try transaction.loadUsage(&session, ActionType.allCases, at: now)
             for action in ActionType.allCases {
-                session.usedToday[action] = session.candidate.usage[action]?.records.count { $0.at >= now.day.start }
+                session.usedToday[action] = session.candidate.usage[action]?.records.count {
+                    $0.at >= now.day.start
+                }
             }
             for action in ActionType.allCases { try transaction.saveUsage(session, action, at: now) }
             try transaction.saveStanding(session, at: now)

@@ -12,7 +12,9 @@ extension AccountID: SQLConvertible {
 
 extension Row {
     func account(_ name: String) throws -> AccountID {
-        guard let id = try AccountID(text(name)) else { throw StorageError.unexpectedColumn("\(name) is no UUID") }
+        guard let id = try AccountID(text(name)) else {
+            throw StorageError.unexpectedColumn("\(name) is no UUID")
+        }
         return id
     }
 
@@ -30,13 +32,17 @@ extension Row {
         let standing = Standing(
             floodWaitUntil: try optionalTimestamp("flood_wait_until"),
             blockedUntil: try optionalTimestamp("blocked_until"), freeze: frozen,
-            disabled: try optionalText("disabled_reason").map { Standing.Disabled(rawValue: $0) ?? .byTelegram },
+            disabled: try optionalText("disabled_reason").map {
+                Standing.Disabled(rawValue: $0) ?? .byTelegram
+            },
             errorCount: try int("error_count"))
         var lease: Lease?
         if let id = try optionalText("lease_id") {
             lease = Lease(
-                id: id, service: try optionalText("locked_by") ?? "", fencingToken: try int64("fencing_token"),
-                grantedAt: try optionalTimestamp("locked_at") ?? .epoch, expiresAt: try timestamp("locked_until"))
+                id: id, service: try optionalText("locked_by") ?? "",
+                fencingToken: try int64("fencing_token"),
+                grantedAt: try optionalTimestamp("locked_at") ?? .epoch,
+                expiresAt: try timestamp("locked_until"))
         }
         let day = UTCDay(number: try int64("usage_day"))
         var candidate = Candidate(account: try account("id"), standing: standing)
@@ -87,7 +93,8 @@ struct ChannelCounters: Equatable, Sendable {
             guard let total = member.value["total"]?.intValue else { continue }
             let day = member.value["day"]?.stringValue.flatMap { UTCDay($0) } ?? UTCDay(number: 0)
             counters[ChannelKey(stored: member.name)] = Counter(
-                today: Int(clamping: member.value["today"]?.intValue ?? 0), total: Int(clamping: total), day: day)
+                today: Int(clamping: member.value["today"]?.intValue ?? 0), total: Int(clamping: total),
+                day: day)
         }
     }
 
@@ -106,7 +113,10 @@ struct ChannelCounters: Equatable, Sendable {
             counters.sorted { $0.key < $1.key }.map { channel, counter in
                 JSONMember(
                     channel.description,
-                    ["today": JSONValue(counter.today), "total": JSONValue(counter.total), "day": .string(counter.day.description)])
+                    [
+                        "today": JSONValue(counter.today), "total": JSONValue(counter.total),
+                        "day": .string(counter.day.description),
+                    ])
             })
     }
 }
@@ -168,7 +178,8 @@ extension Transaction {
                     guard let action = ActionType(name) else { continue }
                     let record = try row.actionRecord()
                     if kind == "permit" {
-                        permits[action, default: []].append(PermitHold(channel: record.channel, expiresAt: record.at))
+                        permits[action, default: []].append(
+                            PermitHold(channel: record.channel, expiresAt: record.at))
                     } else {
                         records[action, default: []].append(record)
                     }
@@ -223,7 +234,8 @@ extension Transaction {
         var permit = Permit(
             id: id, account: account, action: action,
             channel: try row.optionalText("channel").map(ChannelKey.init(stored:)),
-            reservedAt: try row.timestamp("reserved_at"), state: Permit.State(rawValue: try row.text("state")) ?? .open)
+            reservedAt: try row.timestamp("reserved_at"),
+            state: Permit.State(rawValue: try row.text("state")) ?? .open)
         guard let moment = permit.record(at: now) else { return nil }
         try run("UPDATE account_permits SET state = 'recorded' WHERE id = \(id)")
         return moment
@@ -309,7 +321,8 @@ extension Transaction {
 extension StoredAccount {
     /// From when on the account's own limits allow `action`, and what refuses until then. Never before its
     /// last use: the index on it is also the order of idleness.
-    fileprivate func free(for action: ActionType?, at now: Timestamp) -> (end: Int64, reason: RefusalReason?) {
+    fileprivate func free(for action: ActionType?, at now: Timestamp) -> (end: Int64, reason: RefusalReason?)
+    {
         let idleSince = candidate.lastUsed?.milliseconds ?? 0
         let refusal: Candidate.Refusal? =
             if let action {
@@ -320,7 +333,8 @@ extension StoredAccount {
             } else {
                 candidate.standing.refusal(at: now).map {
                     Candidate.Refusal(
-                        RefusalReason(LimitCheck(.status, refusal: $0), status: candidate.standing.status(at: now)), $0)
+                        RefusalReason(
+                            LimitCheck(.status, refusal: $0), status: candidate.standing.status(at: now)), $0)
                 }
             }
         guard let refusal else { return (idleSince, nil) }

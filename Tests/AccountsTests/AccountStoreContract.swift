@@ -10,7 +10,8 @@ import Testing
     func `gives the last place to one of those who ask at the same moment`(engine: Engine) async throws {
         try await engine.withStore { store, _ in
             let permits = try await concurrently(16) { index in
-                try await store.reserve(account(1), .invite, into: sales, by: "worker \(index)", at: noon).permit
+                try await store.reserve(account(1), .invite, into: sales, by: "worker \(index)", at: noon)
+                    .permit
             }
             #expect(permits.compactMap { $0 }.count == 1)
         }
@@ -21,7 +22,8 @@ import Testing
         try await engine.withStore(accounts: 10) { store, _ in
             let leased = try await concurrently(16) { index in
                 try? await store.acquire(
-                    Acquire(user: 1, purpose: .inviteCampaign, service: "worker \(index)", channel: sales), at: noon
+                    Acquire(user: 1, purpose: .inviteCampaign, service: "worker \(index)", channel: sales),
+                    at: noon
                 ).id
             }
             #expect(Set(leased.compactMap { $0 }).count == 10)
@@ -34,7 +36,8 @@ import Testing
         try await engine.withStore { store, _ in
             _ = try await concurrently(20) { index in
                 try await store.record(
-                    account(1), Report(.invite, into: sales, success: true, service: "worker \(index)"), at: noon)
+                    account(1), Report(.invite, into: sales, success: true, service: "worker \(index)"),
+                    at: noon)
             }
             let verdict = try await store.check(account(1), .invite, into: sales, at: noon)
             #expect(verdict[.daily]?.used == 20)
@@ -44,13 +47,16 @@ import Testing
     }
 
     @Test(arguments: Engine.available)
-    func `counts a permit once, however often and by however many it is recorded`(engine: Engine) async throws {
+    func `counts a permit once, however often and by however many it is recorded`(engine: Engine) async throws
+    {
         try await engine.withStore { store, _ in
-            let permit = try await store.reserve(account(1), .invite, into: sales, by: "invites", at: noon).permit
+            let permit = try await store.reserve(account(1), .invite, into: sales, by: "invites", at: noon)
+                .permit
             let id = try #require(permit?.id)
             let counted = try await concurrently(8) { _ in
                 try await store.record(
-                    account(1), Report(.invite, into: sales, success: true, permit: id, service: "invites"), at: noon)
+                    account(1), Report(.invite, into: sales, success: true, permit: id, service: "invites"),
+                    at: noon)
             }
             #expect(counted.count { $0 } == 1)
             #expect(try await store.ledger(of: account(1), from: noon, to: noon + .days(1)).count == 1)
@@ -67,14 +73,17 @@ import Testing
         try await engine.withStore { store, _ in
             let permit = try await store.reserve(account(1), .invite, by: "invites", at: noon).permit
             try await store.record(
-                account(1), Report(.invite, success: true, permit: permit?.id, service: "invites"), at: noon + .hours(3))
+                account(1), Report(.invite, success: true, permit: permit?.id, service: "invites"),
+                at: noon + .hours(3))
             let entries = try await store.ledger(of: account(1), from: noon, to: noon + .days(1))
             #expect(entries.map(\.record.at) == [noon + .seconds(120)])
         }
     }
 
     @Test(arguments: Engine.available)
-    func `turns away a holder whose lease was granted again, and tells the two apart`(engine: Engine) async throws {
+    func `turns away a holder whose lease was granted again, and tells the two apart`(engine: Engine)
+        async throws
+    {
         try await engine.withStore { store, _ in
             let wish = Acquire(user: 1, purpose: .parsing, service: "parsing", duration: .minutes(5))
             let early = try #require(try await store.acquire(wish, at: noon).lease)
@@ -88,7 +97,8 @@ import Testing
                 try await store.release(account(1), lease: early.id, by: "parsing", at: noon + .minutes(7))
             }
             try await store.release(account(1), lease: late.id, by: "parsing", at: noon + .minutes(7))
-            let again = try await store.release(account(1), lease: late.id, by: "parsing", at: noon + .minutes(8))
+            let again = try await store.release(
+                account(1), lease: late.id, by: "parsing", at: noon + .minutes(8))
             #expect(again == .alreadyFree)
         }
     }
@@ -118,7 +128,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `obeys a limit the moment it is tightened`(engine: Engine) async throws {
         try await engine.withStore(accounts: 2) { store, _ in
-            try await store.record(account(1), Report(.invite, success: true, service: "a"), at: noon - .hours(2))
+            try await store.record(
+                account(1), Report(.invite, success: true, service: "a"), at: noon - .hours(2))
             try await store.tighten(.account(account(1)), to: tightening(["invite.daily": 1]))
             #expect(try await store.check(account(1), .invite, at: noon).reason == .daily)
             try await store.tighten(.user(1), to: tightening(["invite.daily": 0]))
@@ -137,7 +148,8 @@ import Testing
     func `remembers as far back as the longest pause`(engine: Engine) async throws {
         try await engine.withStore { store, _ in
             try await store.tighten(.everybody, to: tightening(["message.pause_seconds": 500_000]))
-            try await store.record(account(1), Report(.message, success: true, service: "a"), at: noon - .days(5))
+            try await store.record(
+                account(1), Report(.message, success: true, service: "a"), at: noon - .days(5))
             let verdict = try await store.check(account(1), .message, at: noon)
             #expect(verdict.retryAt == noon - .days(5) + .seconds(500_000))
         }
@@ -155,24 +167,30 @@ import Testing
                 """
                 UPDATE telegram_sessions SET per_channel_invites = NULL, used_invites_today = 77, invite_free_at = 0
                 """)
-            #expect(try await store.check(account(1), .invite, into: sales, at: noon)[.perChannelTotal]?.used == 4)
+            #expect(
+                try await store.check(account(1), .invite, into: sales, at: noon)[.perChannelTotal]?.used == 4
+            )
             try await store.rebuild(account(1), at: noon)
             let after = try await store.account(account(1), at: noon)
             #expect(after.usedToday[.invite] == 2)
             #expect(after.channels == before.channels)
-            let json = try await database.run("SELECT per_channel_invites FROM telegram_sessions").first?.json("per_channel_invites")
+            let json = try await database.run("SELECT per_channel_invites FROM telegram_sessions").first?
+                .json("per_channel_invites")
             #expect(json?["sales"]?["total"] == 4)
             #expect(json?["sales"]?["day"] == "2025-08-24")
         }
     }
 
     @Test(arguments: Engine.available)
-    func `brings back an account whose time is over, by itself and by the recovery`(engine: Engine) async throws {
+    func `brings back an account whose time is over, by itself and by the recovery`(engine: Engine)
+        async throws
+    {
         try await engine.withStore { store, database in
             let outcome = try await store.handle(.floodWait(.seconds(300)), of: account(1), at: noon)
             #expect(outcome.recoveryAt == noon + .seconds(360))
             let wish = Acquire(user: 1, purpose: .parsing, service: "parsing")
-            await #expect(throws: NoAccountAvailable(counts: [.floodWait: 1], retryAt: noon + .seconds(360))) {
+            await #expect(throws: NoAccountAvailable(counts: [.floodWait: 1], retryAt: noon + .seconds(360)))
+            {
                 try await store.acquire(wish, at: noon)
             }
             #expect(try await store.recoverDue(at: noon + .seconds(359)).isEmpty)
@@ -270,7 +288,9 @@ private struct Life {
             let held = books[index].candidate.leases.current?.id
             let stats = UsageStats(invitesSent: random.int(in: 0...2), channelsUsed: [sales])
             let ours = Result { try books[index].release(id: held, by: "w", stats: stats, at: now) }
-            let theirs = await result { try await store.release(id, lease: held, by: "w", stats: stats, at: now) }
+            let theirs = await result {
+                try await store.release(id, lease: held, by: "w", stats: stats, at: now)
+            }
             return ours.isSuccess == theirs.isSuccess
         case 10:
             let errors: [AccountError] = [.floodWait(.seconds(600)), .other, .other, .other, .peerFlood]
@@ -293,7 +313,9 @@ private struct Life {
     }
 
     private mutating func acquire(_ action: ActionType, _ place: ChannelKey?) async throws -> Bool {
-        let purposes: [ActionType: Purpose] = [.invite: .inviteCampaign, .message: .messaging, .addContact: .parsing]
+        let purposes: [ActionType: Purpose] = [
+            .invite: .inviteCampaign, .message: .messaging, .addContact: .parsing,
+        ]
         let purpose = purposes[action] ?? .parsing
         let preferred = random.int(in: 0...3) == 0 ? account(random.int(in: 1...3)) : nil
         let wish = Acquire(user: 1, purpose: purpose, service: "w", channel: place, preferred: preferred)

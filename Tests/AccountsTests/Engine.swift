@@ -15,7 +15,8 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 
     /// A store over a fresh database with accounts 1 to `accounts` of user 1.
     func withStore(
-        accounts: Int = 1, rampUp: RampUp = .none, _ test: (SQLAccountStore, any Database) async throws -> Void
+        accounts: Int = 1, rampUp: RampUp = .none,
+        _ test: (SQLAccountStore, any Database) async throws -> Void
     ) async throws {
         let location: DatabaseLocation =
             switch self {
