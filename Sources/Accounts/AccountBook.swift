@@ -83,6 +83,7 @@ public struct AccountBook: Sendable {
     ) throws(LeaseError) -> LeaseBook.Release {
         let release = try candidate.leases.release(id: id, by: service, at: now)
         guard case .released(let lease) = release else { return release }
+        candidate.lastUsed = max(candidate.lastUsed ?? now, now)
         var recorded: [ActionType: Int] = [:]
         for entry in entries where entry.lease == lease.id { recorded[entry.action, default: 0] += 1 }
         for (action, records) in surplus(of: stats, over: recorded, at: now) {

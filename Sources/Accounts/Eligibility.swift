@@ -129,7 +129,7 @@ public struct Candidate: Equatable, Sendable {
 
     public func score(for purpose: Purpose, at now: Timestamp) -> Score {
         let actions = purpose.action.map { [$0] } ?? ActionType.allCases
-        let used = actions.reduce(0) { $0 + (usage[$1]?.daily(at: now) ?? 0) }
+        let used = actions.reduce(0) { $0 + (usage[$1]?.recorded(on: now.day) ?? 0) }
         return Score(usedToday: used, errors: standing.errorCount, lastUsed: lastUsed, account: account)
     }
 

@@ -86,6 +86,9 @@ extension Usage {
         return records.count { $0.at >= start } + openPermits(at: moment)
     }
 
+    /// Attempts of a day, without the permits that are open.
+    func recorded(on day: UTCDay) -> Int { records.count { $0.at >= day.start } }
+
     public func hourly(at moment: Timestamp) -> Int {
         let start = moment - .hours(1)
         return records.count { $0.at > start } + openPermits(at: moment)

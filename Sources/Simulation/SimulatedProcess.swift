@@ -28,7 +28,8 @@ public struct Faults: Sendable {
 
     public static let none = Faults()
     public static let harsh = Faults(
-        delay: .milliseconds(1)...(.seconds(3)), lostRequest: 0.05, lostAnswer: 0.05, repeated: 0.05, crash: 0.02)
+        delay: .milliseconds(1)...(.seconds(3)), lostRequest: 0.05, lostAnswer: 0.05, repeated: 0.05,
+        crash: 0.02)
 }
 
 /// No answer came. What was asked for may have happened.

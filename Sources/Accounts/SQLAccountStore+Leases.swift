@@ -1,0 +1,268 @@
+public import Core
+internal import Storage
+
+/// How many of the accounts that are free longest are compared by score. Among so many or fewer the choice is
+/// exactly the best one; among more it is the best of these, so that it costs the same for ten accounts and
+/// for a hundred thousand.
+private let window = 64
+
+extension SQLAccountStore {
+    public func acquire(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount {
+        guard Lease.durations.contains(wish.duration) else { throw LeaseError.durationOutOfRange }
+        // Others may take the whole window between our choosing and our taking; then there is a next one.
+        for _ in 0..<8 {
+            let id = uuid(random)
+            let rampUp = rampUp
+            let granted = try await database.transaction { transaction in
+                try transaction.acquire(wish, id: id, rampUp, at: now)
+            }
+            if let granted { return granted }
+            let refused = try await refusal(of: wish, at: now)
+            guard refused.retryAt == now else { throw refused }
+        }
+        throw StorageError.contended
+    }
+
+    public func extend(
+        _ account: AccountID, lease: String, by service: String, for duration: Duration, at now: Timestamp
+    ) async throws -> Lease {
+        let rampUp = rampUp
+        return try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true)
+            let lease = try session.candidate.leases.extend(id: lease, by: service, for: duration, at: now)
+            try transaction.saveLease(session)
+            return lease
+        }
+    }
+
+    @discardableResult
+    public func release(
+        _ account: AccountID, lease: String?, by service: String, stats: UsageStats = UsageStats(),
+        at now: Timestamp
+    ) async throws -> LeaseBook.Release {
+        let rampUp = rampUp
+        return try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true)
+            let release = try session.candidate.leases.release(id: lease, by: service, at: now)
+            guard case .released(let lease) = release else { return release }
+            session.candidate.lastUsed = max(session.candidate.lastUsed ?? now, now)
+            var recorded: [ActionType: Int] = [:]
+            if stats != UsageStats() {
+                for row in try transaction.run(
+                    """
+                    SELECT action, count(*) AS actions FROM account_ledger WHERE lease_id = \(lease.id)
+                    GROUP BY action
+                    """)
+                {
+                    if let action = try ActionType(row.text("action")) {
+                        recorded[action] = try row.int("actions")
+                    }
+                }
+            }
+            for (action, records) in surplus(of: stats, over: recorded, at: now) {
+                try transaction.loadUsage(&session, [action], at: now)
+                try transaction.write(
+                    records, Report(action, success: true, lease: lease.id, service: service), account)
+                session.count(records, of: action, at: now)
+                try transaction.saveUsage(session, action, at: now)
+            }
+            try transaction.saveLease(session)
+            return release
+        }
+    }
+
+    /// Why nobody is free: every account of the user under the reason that keeps it off longest, counted by
+    /// the database. `retryAt` is `now` when somebody is free after all.
+    func refusal(of wish: Acquire, at now: Timestamp) async throws -> NoAccountAvailable {
+        let purpose = wish.purpose
+        let midnight = now.day.next.start
+        let total = channelTotal(wish)
+        let today = channelToday(wish, now)
+        let limits = try await limits(of: wish.user)
+        let totalLimit = limits.invite.perChannelTotal ?? .max
+        let todayLimit = limits.invite.perChannelDaily ?? .max
+        let rows = try await database.run(
+            """
+            SELECT reason, count(*) AS accounts, min(until) AS until FROM (
+                SELECT CASE
+                        WHEN in_channel >= \(totalLimit) THEN 'channel_total'
+                        WHEN own_end >= \(Int64.farAway) THEN own_reason
+                        WHEN today_in_channel >= \(todayLimit) AND locked_until < \(midnight) AND own_end < \(midnight)
+                            THEN 'channel_daily'
+                        WHEN locked_until > \(now) AND locked_until >= own_end THEN 'leased'
+                        ELSE own_reason END AS reason,
+                    CASE
+                        WHEN in_channel >= \(totalLimit) OR own_end >= \(Int64.farAway) THEN \(Int64.farAway)
+                        WHEN today_in_channel >= \(todayLimit) AND locked_until < \(midnight) AND own_end < \(midnight)
+                            THEN \(midnight)
+                        WHEN locked_until >= own_end THEN locked_until ELSE own_end END AS until
+                FROM (
+                    SELECT locked_until, \(raw: purpose.freeAt) AS own_end, \(raw: purpose.reason) AS own_reason,
+                        \(total) AS in_channel, \(today) AS today_in_channel
+                    FROM telegram_sessions
+                    WHERE user_id = \(wish.user) AND is_active AND NOT (\(wish.isExcluded))
+                ) AS account
+            ) AS refused GROUP BY reason
+            """)
+        var counts: [RefusalReason: Int] = [:]
+        var retryAt: Int64?
+        for row in rows {
+            let until = try row.int64("until")
+            if until <= now.milliseconds { retryAt = now.milliseconds }
+            if let reason = try row.optionalText("reason").flatMap(RefusalReason.init) {
+                counts[reason] = try row.int("accounts")
+            }
+            if until < .farAway { retryAt = min(retryAt ?? until, until) }
+        }
+        return NoAccountAvailable(
+            counts: counts, retryAt: retryAt.map { Timestamp(milliseconds: max($0, now.milliseconds)) })
+    }
+
+    func channelTotal(_ wish: Acquire) -> SQL { database.dialect.channelTotal(wish) }
+    func channelToday(_ wish: Acquire, _ now: Timestamp) -> SQL { database.dialect.channelToday(wish, now) }
+
+    /// What everybody and this user may do; an account may be tightened further.
+    func limits(of user: Int64) async throws -> Limits {
+        let rows = try await database.run(
+            """
+            SELECT setting, value FROM account_limits
+            WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(user)))
+            """)
+        return try Limits.stored(rows)
+    }
+}
+
+extension Transaction {
+    /// Claims the preferred account or the best, and asks the rules whether it is really free: what the index
+    /// says may be older than a tightened limit. One that is not is put right and passed over.
+    fileprivate func acquire(
+        _ wish: Acquire, id: String, _ rampUp: RampUp, at now: Timestamp
+    ) throws -> StoredAccount? {
+        var wish = wish
+        let limits = try Limits.stored(
+            run(
+                """
+                SELECT setting, value FROM account_limits
+                WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(wish.user)))
+                """))
+        for _ in 0..<window {
+            var claimed: StoredAccount?
+            if let preferred = wish.preferred, !wish.excluded.contains(preferred) {
+                claimed = try claim(wish, "id = \(preferred)", id: id, limits, rampUp, at: now)
+            }
+            if claimed == nil { claimed = try claim(wish, "TRUE", id: id, limits, rampUp, at: now) }
+            guard var session = claimed else { return nil }
+            guard let action = wish.purpose.action else { return session }
+            try loadUsage(&session, [action], at: now)
+            if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
+            // The token was spent, which does no harm; the lease was never anybody's.
+            _ = session.candidate.leases.end()
+            try saveLease(session)
+            try saveUsage(session, action, at: now)
+            wish.excluded.insert(session.id)
+        }
+        return nil
+    }
+
+    /// One statement, so that no other holder comes between choosing an account and taking it.
+    private func claim(
+        _ wish: Acquire, _ condition: SQL, id: String, _ limits: Limits, _ rampUp: RampUp, at now: Timestamp
+    ) throws -> StoredAccount? {
+        let freeAt = wish.purpose.freeAt
+        let channel: SQL =
+            wish.purpose == .inviteCampaign && wish.channel != nil
+            ? """
+            \(dialect.channelTotal(wish)) < \(limits.invite.perChannelTotal ?? .max)
+            AND \(dialect.channelToday(wish, now)) < \(limits.invite.perChannelDaily ?? .max)
+            """ : "TRUE"
+        return try run(
+            """
+            UPDATE telegram_sessions
+            SET locked = TRUE, locked_by = \(wish.service), locked_at = \(now),
+                locked_until = \(now + wish.duration), lease_id = \(id), fencing_token = fencing_token + 1
+            WHERE id = (
+                SELECT session.id FROM (
+                    SELECT id, CASE WHEN usage_day >= \(now.day.number) THEN \(raw: wish.purpose.used) ELSE 0 END AS used,
+                        error_count AS errors, COALESCE(last_used_at, 0) AS last_used
+                    FROM telegram_sessions
+                    WHERE user_id = \(wish.user) AND is_active AND \(raw: freeAt) <= \(now) AND locked_until <= \(now)
+                        AND \(condition) AND NOT (\(wish.isExcluded)) AND \(channel)
+                    ORDER BY \(raw: freeAt) LIMIT \(window)
+                ) AS best JOIN telegram_sessions AS session ON session.id = best.id
+                WHERE session.locked_until <= \(now) AND session.\(raw: freeAt) <= \(now)
+                ORDER BY best.used, best.errors, best.last_used, best.id LIMIT 1 \(raw: dialect.skipSessions))
+            RETURNING *
+            """
+        ).first.map { try $0.session(rampUp) }
+    }
+}
+
+extension Acquire {
+    fileprivate var isExcluded: SQL {
+        excluded.isEmpty ? "FALSE" : "id IN \(list: excluded.sorted())"
+    }
+}
+
+extension Purpose {
+    /// The moment from which the account's own limits allow this.
+    fileprivate var freeAt: StaticString {
+        switch self {
+        case .inviteCampaign: "invite_free_at"
+        case .messaging: "message_free_at"
+        case .contacts: "contact_free_at"
+        case .parsing, .maintenance: "free_at"
+        }
+    }
+    fileprivate var reason: StaticString {
+        switch self {
+        case .inviteCampaign: "invite_reason"
+        case .messaging: "message_reason"
+        case .contacts: "contact_reason"
+        case .parsing, .maintenance: "free_reason"
+        }
+    }
+    fileprivate var used: StaticString {
+        switch self {
+        case .inviteCampaign: "used_invites_today"
+        case .messaging: "used_messages_today"
+        case .contacts: "contacts_today"
+        case .parsing, .maintenance: "used_invites_today + used_messages_today + contacts_today"
+        }
+    }
+}
+
+extension Dialect {
+    fileprivate var skipSessions: StaticString {
+        switch self {
+        case .postgres: "FOR UPDATE OF session SKIP LOCKED"
+        case .sqlite: ""
+        }
+    }
+
+    /// Successes into the channel for ever. A channel's key holds nothing that a path could be broken with.
+    fileprivate func channelTotal(_ wish: Acquire) -> SQL {
+        guard wish.purpose == .inviteCampaign, let channel = wish.channel?.description else { return "0" }
+        switch self {
+        case .postgres:
+            return "COALESCE((per_channel_invites -> CAST(\(channel) AS TEXT) ->> 'total')::BIGINT, 0)"
+        case .sqlite: return "COALESCE(json_extract(per_channel_invites, \("$.\"\(channel)\".total")), 0)"
+        }
+    }
+
+    fileprivate func channelToday(_ wish: Acquire, _ now: Timestamp) -> SQL {
+        guard wish.purpose == .inviteCampaign, let channel = wish.channel?.description else { return "0" }
+        let day = now.day.description
+        switch self {
+        case .postgres:
+            return """
+                CASE WHEN per_channel_invites -> CAST(\(channel) AS TEXT) ->> 'day' = \(day)
+                THEN (per_channel_invites -> CAST(\(channel) AS TEXT) ->> 'today')::BIGINT ELSE 0 END
+                """
+        case .sqlite:
+            return """
+                CASE WHEN json_extract(per_channel_invites, \("$.\"\(channel)\".day")) = \(day)
+                THEN json_extract(per_channel_invites, \("$.\"\(channel)\".today")) ELSE 0 END
+                """
+        }
+    }
+}

@@ -1,0 +1,343 @@
+internal import Core
+public import Storage
+
+extension Int64 {
+    /// The end of a refusal that no waiting ends: the last millisecond of the year 9999.
+    static let farAway: Int64 = 253_402_300_799_999
+}
+
+extension AccountID: SQLConvertible {
+    public var sqlValue: SQLValue { .text(description) }
+}
+
+extension Row {
+    func account(_ name: String) throws -> AccountID {
+        guard let id = try AccountID(text(name)) else {
+            throw StorageError.unexpectedColumn("\(name) is no UUID")
+        }
+        return id
+    }
+
+    func actionRecord() throws -> ActionRecord {
+        ActionRecord(
+            at: try timestamp("at"), channel: try optionalText("channel").map(ChannelKey.init(stored:)),
+            success: try bool("success"))
+    }
+
+    /// An account without its usage.
+    func session(_ rampUp: RampUp) throws -> StoredAccount {
+        let frozen: Standing.Freeze? = try optionalInt64("frozen_until").map {
+            $0 >= .farAway ? .untilLifted : .until(Timestamp(milliseconds: $0))
+        }
+        let standing = Standing(
+            floodWaitUntil: try optionalTimestamp("flood_wait_until"),
+            blockedUntil: try optionalTimestamp("blocked_until"), freeze: frozen,
+            disabled: try optionalText("disabled_reason").map {
+                Standing.Disabled(rawValue: $0) ?? .byTelegram
+            },
+            errorCount: try int("error_count"))
+        var lease: Lease?
+        if let id = try optionalText("lease_id") {
+            lease = Lease(
+                id: id, service: try optionalText("locked_by") ?? "",
+                fencingToken: try int64("fencing_token"),
+                grantedAt: try optionalTimestamp("locked_at") ?? .epoch,
+                expiresAt: try timestamp("locked_until"))
+        }
+        let day = UTCDay(number: try int64("usage_day"))
+        var candidate = Candidate(account: try account("id"), standing: standing)
+        candidate.leases = LeaseBook(
+            current: lease, releasedID: try optionalText("released_lease_id"),
+            fencingToken: try int64("fencing_token"))
+        candidate.rampUp = rampUp
+        candidate.connectedOn = try timestamp("connected_at").day
+        candidate.lastUsed = try optionalTimestamp("last_used_at")
+        var session = StoredAccount(
+            user: try int64("user_id"), phone: try text("phone"), isActive: try bool("is_active"),
+            candidate: candidate,
+            usedToday: [
+                .invite: try int("used_invites_today"), .message: try int("used_messages_today"),
+                .addContact: try int("contacts_today"),
+            ])
+        session.usageDay = day
+        session.channels = try optionalJSON("per_channel_invites").flatMap(ChannelCounters.init)
+        return session
+    }
+}
+
+extension Limits {
+    /// Rows of `setting` and `value`. A row that a later ceiling no longer allows tightens nothing.
+    static func stored(_ rows: Rows) throws -> Limits {
+        tightest(
+            try rows.compactMap { row in
+                guard let setting = try LimitSetting(name: row.text("setting")) else { return nil }
+                return try? LimitsOverride([setting: try row.int("value")])
+            })
+    }
+}
+
+/// `{"name": {"today": 5, "total": 150, "day": "2025-08-24"}}`
+struct ChannelCounters: Equatable, Sendable {
+    struct Counter: Equatable, Sendable {
+        var today: Int
+        var total: Int
+        var day: UTCDay
+    }
+    private(set) var counters: [ChannelKey: Counter] = [:]
+
+    init() {}
+
+    init?(_ json: JSONValue) {
+        guard let members = json.objectValue else { return nil }
+        for member in members {
+            guard let total = member.value["total"]?.intValue else { continue }
+            let day = member.value["day"]?.stringValue.flatMap { UTCDay($0) } ?? UTCDay(number: 0)
+            counters[ChannelKey(stored: member.name)] = Counter(
+                today: Int(clamping: member.value["today"]?.intValue ?? 0), total: Int(clamping: total),
+                day: day)
+        }
+    }
+
+    mutating func count(_ channel: ChannelKey, on day: UTCDay) {
+        var counter = counters[channel] ?? Counter(today: 0, total: 0, day: day)
+        counter.total += 1
+        if counter.day < day { (counter.day, counter.today) = (day, 0) }
+        if counter.day == day { counter.today += 1 }
+        counters[channel] = counter
+    }
+
+    var totals: [ChannelKey: Int] { counters.mapValues(\.total) }
+
+    var json: JSONValue {
+        .object(
+            counters.sorted { $0.key < $1.key }.map { channel, counter in
+                JSONMember(
+                    channel.description,
+                    [
+                        "today": JSONValue(counter.today), "total": JSONValue(counter.total),
+                        "day": .string(counter.day.description),
+                    ])
+            })
+    }
+}
+
+extension StoredAccount {
+    /// Adds records to the usage and the counters.
+    mutating func count(_ records: [ActionRecord], of action: ActionType, at now: Timestamp) {
+        if usageDay < now.day {
+            usageDay = now.day
+            usedToday = [:]
+        }
+        usedToday[action, default: 0] += records.count { $0.at >= usageDay.start }
+        for record in records {
+            candidate.lastUsed = max(candidate.lastUsed ?? record.at, record.at)
+            candidate.usage[action, default: .none].record(record)
+            if record.success, let channel = record.channel {
+                channels?.count(channel, on: record.at.day)
+            }
+        }
+    }
+}
+
+extension Transaction {
+    func session(_ id: AccountID, _ rampUp: RampUp, locking: Bool) throws -> StoredAccount {
+        let lock: SQL = locking && dialect == .postgres ? "FOR UPDATE" : ""
+        guard let row = try run("SELECT * FROM telegram_sessions WHERE id = \(id) \(lock)").first else {
+            throw AccountStoreError.unknownAccount
+        }
+        return try row.session(rampUp)
+    }
+
+    /// Reads what the rules need for these actions, and the limits of the account, in one statement.
+    func loadUsage(_ session: inout StoredAccount, _ actions: [ActionType], at now: Timestamp) throws {
+        var reach = min(now.day.start, now - .hours(1))
+        while true {
+            let rows = try run(
+                """
+                SELECT 'record' AS kind, action AS name, channel, success, at, CAST(NULL AS BIGINT) AS value
+                FROM account_ledger WHERE account_id = \(session.id) AND at >= \(reach)
+                UNION ALL
+                SELECT 'permit', action, channel, TRUE, expires_at, CAST(NULL AS BIGINT) FROM account_permits
+                WHERE account_id = \(session.id) AND expires_at > \(now) AND state = 'open'
+                UNION ALL
+                SELECT 'limit', setting, NULL, TRUE, CAST(0 AS BIGINT), value FROM account_limits
+                WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(session.user)))
+                    OR (scope = 'account' AND subject = \(session.id.description))
+                """)
+            var records: [ActionType: [ActionRecord]] = [:]
+            var permits: [ActionType: [PermitHold]] = [:]
+            var overrides: [LimitsOverride] = []
+            for row in rows {
+                let name = try row.text("name")
+                switch try row.text("kind") {
+                case "limit":
+                    if let setting = LimitSetting(name: name) {
+                        try overrides.append(LimitsOverride([setting: row.int("value")]))
+                    }
+                case let kind:
+                    guard let action = ActionType(name) else { continue }
+                    let record = try row.actionRecord()
+                    if kind == "permit" {
+                        permits[action, default: []].append(
+                            PermitHold(channel: record.channel, expiresAt: record.at))
+                    } else {
+                        records[action, default: []].append(record)
+                    }
+                }
+            }
+            let limits = Limits.tightest(overrides)
+            // An operator may have made a pause longer than what was read.
+            let needed = actions.map { Usage.horizon(of: limits[$0], at: now) }.min() ?? reach
+            guard needed >= reach else {
+                reach = needed
+                continue
+            }
+            session.candidate.limits = limits
+            if actions.contains(.invite), session.channels == nil {
+                session.channels = try channelsFromLedger(session.id)
+            }
+            for action in actions {
+                session.candidate.usage[action] = Usage(
+                    records: records[action] ?? [], permits: permits[action] ?? [],
+                    channelTotals: action == .invite ? session.channels?.totals : [:])
+            }
+            return
+        }
+    }
+
+    private func channelsFromLedger(_ id: AccountID) throws -> ChannelCounters {
+        var counters = ChannelCounters()
+        for row in try run(
+            """
+            SELECT channel, at FROM account_ledger
+            WHERE account_id = \(id) AND action = 'invite' AND success AND channel IS NOT NULL ORDER BY at
+            """)
+        {
+            let day = try row.timestamp("at").day
+            counters.count(ChannelKey(stored: try row.text("channel")), on: day)
+        }
+        return counters
+    }
+
+    /// Marks a permit as recorded; the moment the attempt is dated to, or nil when it counted before.
+    func settle(_ id: String, of account: AccountID, at now: Timestamp) throws -> Timestamp? {
+        let lock: SQL = dialect == .postgres ? "FOR UPDATE" : ""
+        guard
+            let row = try run(
+                "SELECT * FROM account_permits WHERE id = \(id) AND account_id = \(account) \(lock)"
+            ).first, let action = try ActionType(row.text("action"))
+        else {
+            // Forgotten long ago, or never ours: the ledger alone knows whether it counted.
+            let known = try run("SELECT 1 AS found FROM account_ledger WHERE permit_id = \(id)")
+            return known.isEmpty ? now : nil
+        }
+        var permit = Permit(
+            id: id, account: account, action: action,
+            channel: try row.optionalText("channel").map(ChannelKey.init(stored:)),
+            reservedAt: try row.timestamp("reserved_at"),
+            state: Permit.State(rawValue: try row.text("state")) ?? .open)
+        guard let moment = permit.record(at: now) else { return nil }
+        try run("UPDATE account_permits SET state = 'recorded' WHERE id = \(id)")
+        return moment
+    }
+
+    func write(_ records: [ActionRecord], _ report: Report, _ account: AccountID) throws {
+        for record in records {
+            try run(
+                """
+                INSERT INTO account_ledger
+                    (account_id, action, channel, success, error_type, lease_id, permit_id, service, at)
+                VALUES (\(account), \(report.action.rawValue), \(record.channel?.description), \(record.success),
+                    \(report.error), \(report.lease), \(report.permit), \(report.service), \(record.at))
+                """)
+        }
+    }
+
+    /// Writes the counters and the views of one action.
+    func saveUsage(_ session: StoredAccount, _ action: ActionType, at now: Timestamp) throws {
+        let (end, reason) = session.free(for: action, at: now)
+        let (freeAt, freeReason): (StaticString, StaticString) =
+            switch action {
+            case .invite: ("invite_free_at", "invite_reason")
+            case .message: ("message_free_at", "message_reason")
+            case .addContact: ("contact_free_at", "contact_reason")
+            }
+        let channels: SQL = action == .invite ? ", per_channel_invites = \(session.channels?.json.text)" : ""
+        try run(
+            """
+            UPDATE telegram_sessions
+            SET used_invites_today = \(session.usedToday[.invite] ?? 0),
+                used_messages_today = \(session.usedToday[.message] ?? 0),
+                contacts_today = \(session.usedToday[.addContact] ?? 0), usage_day = \(session.usageDay.number),
+                error_count = \(session.candidate.standing.errorCount), last_used_at = \(session.candidate.lastUsed),
+                \(raw: freeAt) = \(end), \(raw: freeReason) = \(reason?.rawValue) \(channels)
+            WHERE id = \(session.id)
+            """)
+    }
+
+    /// Writes the standing and, as it bears on them all, the view of every action.
+    func saveStanding(_ session: StoredAccount, at now: Timestamp) throws {
+        let standing = session.candidate.standing
+        let frozen: Int64? =
+            switch standing.freeze {
+            case .until(let end): end.milliseconds
+            case .untilLifted: .farAway
+            case nil: nil
+            }
+        let own = session.free(for: nil, at: now)
+        let invite = session.free(for: .invite, at: now)
+        let message = session.free(for: .message, at: now)
+        let contact = session.free(for: .addContact, at: now)
+        try run(
+            """
+            UPDATE telegram_sessions
+            SET status = \(standing.status(at: now).rawValue), error_count = \(standing.errorCount),
+                flood_wait_until = \(standing.floodWaitUntil), blocked_until = \(standing.blockedUntil),
+                frozen_until = \(frozen), disabled_reason = \(standing.disabled?.rawValue),
+                free_at = \(own.end), free_reason = \(own.reason?.rawValue),
+                invite_free_at = \(invite.end), invite_reason = \(invite.reason?.rawValue),
+                message_free_at = \(message.end), message_reason = \(message.reason?.rawValue),
+                contact_free_at = \(contact.end), contact_reason = \(contact.reason?.rawValue)
+            WHERE id = \(session.id)
+            """)
+    }
+
+    func saveLease(_ session: StoredAccount) throws {
+        let lease = session.candidate.leases.current
+        let idleSince = session.candidate.lastUsed ?? .epoch
+        try run(
+            """
+            UPDATE telegram_sessions
+            SET locked = \(lease != nil), locked_by = \(lease?.service), locked_at = \(lease?.grantedAt),
+                locked_until = \(lease?.expiresAt ?? .epoch), lease_id = \(lease?.id),
+                released_lease_id = \(session.candidate.leases.releasedID),
+                last_used_at = \(session.candidate.lastUsed),
+                free_at = CASE WHEN free_at < \(idleSince) THEN \(idleSince) ELSE free_at END
+            WHERE id = \(session.id)
+            """)
+    }
+}
+
+extension StoredAccount {
+    /// From when on the account's own limits allow `action`, and what refuses until then. Never before its
+    /// last use: the index on it is also the order of idleness.
+    fileprivate func free(for action: ActionType?, at now: Timestamp) -> (end: Int64, reason: RefusalReason?)
+    {
+        let idleSince = candidate.lastUsed?.milliseconds ?? 0
+        let refusal: Candidate.Refusal? =
+            if let action {
+                candidate.verdict(action, at: now).binding.map {
+                    Candidate.Refusal(
+                        RefusalReason($0, status: candidate.standing.status(at: now)), $0.refusal ?? .never)
+                }
+            } else {
+                candidate.standing.refusal(at: now).map {
+                    Candidate.Refusal(
+                        RefusalReason(
+                            LimitCheck(.status, refusal: $0), status: candidate.standing.status(at: now)), $0)
+                }
+            }
+        guard let refusal else { return (idleSince, nil) }
+        return (refusal.end.moment?.milliseconds ?? .farAway, refusal.reason)
+    }
+}
