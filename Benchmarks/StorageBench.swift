@@ -8,17 +8,22 @@ import Storage
 
 extension Benchmark {
     /// Our driver beside PostgreSQL's own clients, over the same server, table and statement.
-    static let sql = Benchmark(name: "sql", summary: "one-row updates by 16 callers, against pgbench") { report in
+    static let sql = Benchmark(name: "sql", summary: "one-row updates by 16 callers, against pgbench") {
+        report in
         let folder = try await TemporaryFolder(named: "convoke-bench-sql")
         let server = try await LocalPostgres(directory: folder.path + "/server").started()
-        let database = DatabaseLocation.postgres(Secret(server.url)).open("bench", PoolSettings(connections: 16))
+        let database = DatabaseLocation.postgres(Secret(server.url)).open(
+            "bench", PoolSettings(connections: 16))
         try await database.run("CREATE TABLE account (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL)")
         try await database.transaction {
             try $0.copy(
-                into: "account", columns: ["id", "balance"], rows: (1...rows).map { [.integer(Int64($0)), .integer(0)] })
+                into: "account", columns: ["id", "balance"],
+                rows: (1...rows).map { [.integer(Int64($0)), .integer(0)] })
         }
         let script = folder.path + "/update.sql"
-        try write("\\set id random(1, \(rows))\nUPDATE account SET balance = balance + 1 WHERE id = :id;\n", to: script)
+        try write(
+            "\\set id random(1, \(rows))\nUPDATE account SET balance = balance + 1 WHERE id = :id;\n",
+            to: script)
         let random = SeededRandom(seed: 1)
         try await report.ratio(
             "one-row UPDATE, 16 callers", unit: "a second", target: 0.8,
@@ -30,7 +35,9 @@ extension Benchmark {
             },
             limit: {
                 let output = folder.path + "/pgbench.txt"
-                let arguments = ["-n", "-c", "16", "-j", "2", "-M", "prepared", "-T", "2", "-f", script, server.url]
+                let arguments = [
+                    "-n", "-c", "16", "-j", "2", "-M", "prepared", "-T", "2", "-f", script, server.url,
+                ]
                 try await client("pgbench", arguments, output: output)
                 return figure(after: "tps = ", in: read(output))
             }, limitName: "pgbench -c 16 -j 2 -M prepared")
@@ -38,12 +45,14 @@ extension Benchmark {
         try await server.stop()
     }
 
-    static let copy = Benchmark(name: "copy", summary: "COPY of a million rows, against psql \\copy") { report in
+    static let copy = Benchmark(name: "copy", summary: "COPY of a million rows, against psql \\copy") {
+        report in
         let folder = try await TemporaryFolder(named: "convoke-bench-copy")
         let server = try await LocalPostgres(directory: folder.path + "/server").started()
         let database = DatabaseLocation.postgres(Secret(server.url)).open(
             "bench", PoolSettings(connections: 1, statementTimeout: .minutes(5)))
-        try await database.run("CREATE TABLE member (id BIGINT, name TEXT, note TEXT, seen BIGINT, active BOOLEAN)")
+        try await database.run(
+            "CREATE TABLE member (id BIGINT, name TEXT, note TEXT, seen BIGINT, active BOOLEAN)")
         let count = 1_000_000
         let file = folder.path + "/rows.txt"
         try write((0..<count).map { line($0) }.joined(), to: file)
@@ -63,7 +72,8 @@ extension Benchmark {
                 try await database.run("TRUNCATE member")
                 let start = time.uptime
                 let command = "\\copy member (id, name, note, seen, active) from '\(file)'"
-                try await client("psql", ["-X", "-q", "-d", server.url, "-c", command], output: folder.path + "/psql.txt")
+                try await client(
+                    "psql", ["-X", "-q", "-d", server.url, "-c", command], output: folder.path + "/psql.txt")
                 return Double(count) / (time.uptime - start).inSeconds
             }, limitName: "psql \\copy of the same rows")
         await database.close()
@@ -93,7 +103,8 @@ private struct Chunks: AsyncSequence, AsyncIteratorProtocol {
         return range.map { number -> [SQLValue] in
             let seen = Int64(1_756_000_000_000 + number)
             return [
-                .integer(Int64(number)), .text("member_\(number)"), .text("path\\to\tnowhere"), .integer(seen),
+                .integer(Int64(number)), .text("member_\(number)"), .text("path\\to\tnowhere"),
+                .integer(seen),
                 .bool(number % 2 == 0),
             ]
         }

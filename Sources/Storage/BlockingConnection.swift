@@ -8,6 +8,27 @@ struct Statement {
     let ticket: Ticket
 }
 
+/// Where copied rows go.
+struct CopyTarget: Sendable {
+    let table: String
+    let columns: [String]
+
+    init(_ table: StaticString, _ columns: [StaticString]) {
+        precondition(!columns.isEmpty, "a copy names its columns")
+        self.table = table.description
+        self.columns = columns.map(\.description)
+    }
+
+    var columnList: String { columns.joined(separator: ", ") }
+
+    func check(_ row: [SQLValue]) throws {
+        guard row.count == columns.count else {
+            throw StorageError.unsupportedValue(
+                reason: "a row has \(row.count) values for \(columns.count) columns")
+        }
+    }
+}
+
 /// A connection that blocks the thread it is called on. Not to be shared: whoever owns it says where it runs.
 ///
 /// What it throws is a `StorageError` or a `ConnectionSignal`.
@@ -40,16 +61,15 @@ protocol BlockingConnection: AnyObject, SendableMetatype {
     func fetch(_ cursor: Int, count: Int, limit: Duration, _ ticket: Ticket) throws -> Rows
     func closeCursor(_ cursor: Int)
 
-    func beginCopy(into table: String, columns: [String], limit: Duration, _ ticket: Ticket) throws
-    func putCopy(_ rows: [[SQLValue]]) throws
-    func endCopy() throws -> Int
+    /// Within a transaction: writes the rows at once and returns their number.
+    func copy(_ rows: [[SQLValue]], into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws -> Int
 }
 
 /// Stops what a connection does, from any thread.
 protocol Interrupter: AnyObject, Sendable {
     /// Interrupts the statement of `ticket` if that is what runs now.
     func interrupt(_ ticket: Ticket)
-    /// Breaks the connection when a statement has long outlived its limit: for a server that neither answers
-    /// nor goes away.
-    func severIfOverdue()
+    /// Called now and then: repeats an interruption that came too early to be heard, and breaks the connection
+    /// when a statement has long outlived its limit, for a server that neither answers nor goes away.
+    func lookAfter()
 }

@@ -37,7 +37,8 @@ public protocol Database: Sendable {
     /// Whatever is thrown rolls it back. A statement's error that `body` swallows does too, and is thrown.
     @discardableResult
     func transaction<Result: Sendable>(
-        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
+        isolation: Isolation, timeout: Duration?,
+        _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result
 
     /// Hands out a large result of a SELECT in chunks of rows with back-pressure, in constant memory.

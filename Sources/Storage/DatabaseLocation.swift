@@ -52,7 +52,8 @@ public struct PoolSettings: Sendable, Equatable {
         connections: Int = 8, readers: Int = 2, waiting: Duration = .seconds(5), waitingCalls: Int = 10_000,
         statementTimeout: Duration = .seconds(30), patience: Duration = .seconds(2), attempts: Int = 12
     ) {
-        precondition(connections > 0 && readers >= 0 && attempts > 0, "a pool has a connection and tries once")
+        precondition(
+            connections > 0 && readers >= 0 && attempts > 0, "a pool has a connection and tries once")
         self.connections = connections
         self.readers = readers
         self.waiting = waiting
@@ -67,17 +68,20 @@ extension DatabaseLocation {
     /// Opens the database. Connections are made on first use, so a server that is down shows in the calls,
     /// not here.
     public func open(
-        _ name: String = "main", _ settings: PoolSettings = PoolSettings(), time: any TimeSource = SystemTime(),
+        _ name: String = "main", _ settings: PoolSettings = PoolSettings(),
+        time: any TimeSource = SystemTime(),
         random: any RandomSource = SystemRandom(), log: Log = .silent, metrics: Metrics = Metrics()
     ) -> any Database {
         let context = PoolContext(
-            name: name, settings: settings, time: time, random: random, log: log.with(["database": .id(name)]),
+            name: name, settings: settings, time: time, random: random,
+            log: log.with(["database": .id(name)]),
             metrics: PoolMetrics(metrics, database: name))
         switch self {
         case .postgres(let url):
             let target = PostgresTarget(url: url, statementTimeout: settings.statementTimeout)
             return PooledDatabase<PostgresConnection>(
-                writers: ConnectionPool(target, size: settings.connections, batch: 16, context), readers: nil, context)
+                writers: ConnectionPool(target, size: settings.connections, batch: 16, context), readers: nil,
+                context)
         case .sqlite(let path):
             let isFile = path != ":memory:"
             let writers = ConnectionPool<SQLiteConnection>(

@@ -12,7 +12,8 @@ actor Inline<Connection: BlockingConnection>: Database {
     private var isClosed = false
 
     init(
-        _ target: Connection.Target, statementTimeout: Duration, time: any TimeSource, random: any RandomSource
+        _ target: Connection.Target, statementTimeout: Duration, time: any TimeSource,
+        random: any RandomSource
     ) {
         self.target = target
         self.statementTimeout = statementTimeout
@@ -31,7 +32,8 @@ actor Inline<Connection: BlockingConnection>: Database {
     }
 
     func transaction<Result: Sendable>(
-        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
+        isolation: Isolation, timeout: Duration?,
+        _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result {
         try await again(12, time, random) {
             try Task.checkCancellation()
@@ -82,7 +84,9 @@ actor Inline<Connection: BlockingConnection>: Database {
     }
 
     private func connection() throws -> Connection {
-        guard !isClosed else { throw StorageError.unavailable(reason: "the database was closed", mayHaveRun: false) }
+        guard !isClosed else {
+            throw StorageError.unavailable(reason: "the database was closed", mayHaveRun: false)
+        }
         if let opened, opened.isUsable { return opened }
         let made = try Connection(target)
         opened = made

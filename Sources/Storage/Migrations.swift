@@ -80,15 +80,18 @@ extension Transaction {
             done.insert(number)
             guard number <= last else { continue }
             guard let migration = known[number] else {
-                throw StorageError.migration(reason: "\(scope) \(number) was applied and is not known any more")
+                throw StorageError.migration(
+                    reason: "\(scope) \(number) was applied and is not known any more")
             }
             guard try migration.checksum(for: dialect) == row.int64("checksum") else {
-                throw StorageError.migration(reason: "\(scope) \(number) has been changed since it was applied")
+                throw StorageError.migration(
+                    reason: "\(scope) \(number) has been changed since it was applied")
             }
         }
         guard let next = migrations.first(where: { !done.contains($0.number) }) else { return nil }
         if let newest = done.max(), newest > next.number {
-            throw StorageError.migration(reason: "\(scope) \(next.number) is missing, but \(newest) was applied")
+            throw StorageError.migration(
+                reason: "\(scope) \(next.number) is missing, but \(newest) was applied")
         }
         do {
             try script(next.text(for: dialect))

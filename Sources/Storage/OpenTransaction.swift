@@ -43,12 +43,7 @@ final class OpenTransaction<Connection: BlockingConnection>: Transaction {
     }
 
     func copy(into table: StaticString, columns: [StaticString], rows: [[SQLValue]]) throws -> Int {
-        try guarded {
-            try connection.beginCopy(
-                into: table.description, columns: columns.map(\.description), limit: limit, ticket)
-            try connection.putCopy(rows)
-            return try connection.endCopy()
-        }
+        try guarded { try connection.copy(rows, into: CopyTarget(table, columns), limit: limit, ticket) }
     }
 
     private func guarded<Result>(_ work: () throws -> Result) throws -> Result {

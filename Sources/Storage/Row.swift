@@ -124,7 +124,9 @@ extension Row {
     }
 
     private func value(_ name: String) throws -> SQLValue {
-        guard let value = self[name] else { throw StorageError.unexpectedColumn("\(name) is not in the result") }
+        guard let value = self[name] else {
+            throw StorageError.unexpectedColumn("\(name) is not in the result")
+        }
         return value
     }
 

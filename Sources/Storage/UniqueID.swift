@@ -32,7 +32,11 @@ public struct UniqueID: Hashable, Comparable, Sendable {
                 continue
             }
             guard let digit = hexDigit(byte), digits < 32 else { return nil }
-            if digits < 16 { words.high = words.high << 4 | UInt64(digit) } else { words.low = words.low << 4 | UInt64(digit) }
+            if digits < 16 {
+                words.high = words.high << 4 | UInt64(digit)
+            } else {
+                words.low = words.low << 4 | UInt64(digit)
+            }
             digits += 1
         }
         guard digits == 32, position == 36 else { return nil }
@@ -51,7 +55,9 @@ extension UniqueID: CustomStringConvertible, SQLConvertible, JSONEncodable {
         text.reserveCapacity(36)
         for (index, word) in [high, low].enumerated() {
             for nibble in 0..<16 {
-                if index == 0 ? nibble == 8 || nibble == 12 : nibble == 0 || nibble == 4 { text.append(UInt8(ascii: "-")) }
+                if index == 0 ? nibble == 8 || nibble == 12 : nibble == 0 || nibble == 4 {
+                    text.append(UInt8(ascii: "-"))
+                }
                 text.append(hexDigits[Int(word >> (60 - 4 * UInt64(nibble)) & 0xF)])
             }
         }

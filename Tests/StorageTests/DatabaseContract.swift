@@ -46,7 +46,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `keeps null, nothing and zero apart`(engine: Engine) async throws {
         try await engine.withDatabase { database async throws in
-            try await database.run("CREATE TABLE thing (words TEXT, bytes \(raw: bytesType(database)), number BIGINT)")
+            try await database.run(
+                "CREATE TABLE thing (words TEXT, bytes \(raw: bytesType(database)), number BIGINT)")
             let none: String? = nil
             try await database.run("INSERT INTO thing VALUES (\(none), \([UInt8]()), \(0))")
             try await database.run("INSERT INTO thing VALUES (\(""), \(SQLValue.null), \(SQLValue.null))")
@@ -61,7 +62,9 @@ import Testing
             #expect(throws: StorageError.unexpectedColumn("number holds another type than was asked for")) {
                 try rows[0].text("number")
             }
-            #expect(throws: StorageError.unexpectedColumn("absent is not in the result")) { try rows[0].int("absent") }
+            #expect(throws: StorageError.unexpectedColumn("absent is not in the result")) {
+                try rows[0].int("absent")
+            }
         }
     }
 
@@ -69,7 +72,8 @@ import Testing
     func `says how many rows a statement has touched`(engine: Engine) async throws {
         try await engine.withDatabase { database async throws in
             try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY, state TEXT NOT NULL)")
-            #expect(try await database.run("INSERT INTO item VALUES (1, 'a'), (2, 'a'), (3, 'b')").affected == 3)
+            #expect(
+                try await database.run("INSERT INTO item VALUES (1, 'a'), (2, 'a'), (3, 'b')").affected == 3)
             #expect(try await database.run("UPDATE item SET state = 'c' WHERE state = \("a")").affected == 2)
             #expect(try await database.run("UPDATE item SET state = 'c' WHERE state = \("x")").affected == 0)
             let returned = try await database.run("DELETE FROM item WHERE id IN \(list: [1, 3]) RETURNING id")
@@ -177,7 +181,8 @@ import Testing
     }
 
     @Test(arguments: Engine.available)
-    func `keeps single statements atomic on their own when they go out together`(engine: Engine) async throws {
+    func `keeps single statements atomic on their own when they go out together`(engine: Engine) async throws
+    {
         try await engine.withDatabase(PoolSettings(connections: 1)) { database async throws in
             try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY)")
             let refused = Count()
@@ -202,9 +207,12 @@ import Testing
     @Test(arguments: Engine.concurrent)
     func `gives each row to one claimant under contention`(engine: Engine) async throws {
         try await engine.withDatabase { database async throws in
-            try await database.run("CREATE TABLE job (id BIGINT PRIMARY KEY, claims BIGINT NOT NULL, holder BIGINT)")
+            try await database.run(
+                "CREATE TABLE job (id BIGINT PRIMARY KEY, claims BIGINT NOT NULL, holder BIGINT)")
             try await database.transaction {
-                try $0.copy(into: "job", columns: ["id", "claims"], rows: (0..<300).map { [.integer($0), .integer(0)] })
+                try $0.copy(
+                    into: "job", columns: ["id", "claims"],
+                    rows: (0..<300).map { [.integer($0), .integer(0)] })
             }
             let claimed = try await withThrowingTaskGroup(of: [Int].self) { group in
                 for worker in 0..<12 {
@@ -235,19 +243,14 @@ import Testing
         try await Engine.postgres.withDatabase { database async throws in
             try await database.run("CREATE TABLE job (id BIGINT PRIMARY KEY)")
             try await database.run("INSERT INTO job VALUES (1), (2)")
-            let (held, hold) = AsyncStream<Void>.makeStream()
-            let gate = Gate()
-            async let holding: Void = database.transaction { transaction in
-                try transaction.run("SELECT id FROM job WHERE id = 1 FOR UPDATE")
-                hold.yield()
-                gate.wait()
+            try await whileHoldingConnection(
+                of: database, after: "SELECT id FROM job WHERE id = 1 FOR UPDATE"
+            ) {
+                let rows = try await database.run(
+                    "SELECT id FROM job ORDER BY id LIMIT 1 \(raw: database.dialect.skipLocked)",
+                    timeout: .seconds(5))
+                #expect(try rows.first?.int("id") == 2)
             }
-            for await _ in held { break }
-            let rows = try await database.run(
-                "SELECT id FROM job ORDER BY id LIMIT 1 \(raw: database.dialect.skipLocked)", timeout: .seconds(5))
-            #expect(try rows.first?.int("id") == 2)
-            gate.open()
-            try await holding
         }
     }
 
@@ -261,9 +264,12 @@ import Testing
                     group.addTask {
                         for _ in 0..<10 {
                             try await database.transaction(isolation: .serializable) { transaction in
-                                let balance = try transaction.run("SELECT balance FROM account WHERE id = 1")[0]
-                                    .int("balance")
-                                try transaction.run("UPDATE account SET balance = \(balance + 1) WHERE id = 1")
+                                let balance = try transaction.run("SELECT balance FROM account WHERE id = 1")[
+                                    0
+                                ]
+                                .int("balance")
+                                try transaction.run(
+                                    "UPDATE account SET balance = \(balance + 1) WHERE id = 1")
                             }
                         }
                     }
@@ -286,10 +292,12 @@ import Testing
                     group.addTask {
                         let isFirstTry = Count()
                         try await database.transaction { transaction in
-                            try transaction.run("UPDATE account SET balance = balance + 1 WHERE id = \(order[0])")
+                            try transaction.run(
+                                "UPDATE account SET balance = balance + 1 WHERE id = \(order[0])")
                             // Both hold their first row before either asks for its second.
                             if isFirstTry.up() == 1, transaction.dialect == .postgres { meeting.arrive() }
-                            try transaction.run("UPDATE account SET balance = balance + 1 WHERE id = \(order[1])")
+                            try transaction.run(
+                                "UPDATE account SET balance = balance + 1 WHERE id = \(order[1])")
                         }
                     }
                 }
@@ -303,7 +311,9 @@ import Testing
     @Test(arguments: Engine.available)
     func `ends a statement at its time limit and works on`(engine: Engine) async throws {
         try await engine.withDatabase(PoolSettings(connections: 1)) { database async throws in
-            await #expect(throws: StorageError.timedOut) { try await database.runForever(timeout: .milliseconds(50)) }
+            await #expect(throws: StorageError.timedOut) {
+                try await database.runForever(timeout: .milliseconds(50))
+            }
             #expect(try await database.run("SELECT 1 AS one").first?.int("one") == 1)
         }
     }
@@ -311,8 +321,10 @@ import Testing
     @Test(arguments: Engine.threaded)
     func `ends a statement whose task is cancelled and works on`(engine: Engine) async throws {
         let metrics = Metrics()
-        try await engine.withDatabase(PoolSettings(connections: 1), metrics: metrics) { database async throws in
-            let inUse = metrics.gauges("storage_connections_in_use", "Connections at work", labels: ["database"])["test"]
+        try await engine.withDatabase(PoolSettings(connections: 1), metrics: metrics) {
+            database async throws in
+            let inUse = metrics.gauges(
+                "storage_connections_in_use", "Connections at work", labels: ["database"])["test"]
             for _ in 0..<3 {
                 let task = Task { try await database.runForever() }
                 try await until("it runs") { inUse.value == 1 }
@@ -341,26 +353,25 @@ import Testing
             try await database.run("CREATE TABLE arrival (number BIGINT)")
             let waiting = metrics.gauges(
                 "storage_waiting_calls", "Calls that wait for a connection", labels: ["database"])["test"]
-            let gate = Gate()
-            let (held, hold) = AsyncStream<Void>.makeStream()
-            async let holding: Void = database.transaction { _ in
-                hold.yield()
-                gate.wait()
+            var calls: [Task<Rows, any Error>] = []
+            try await whileHoldingConnection(of: database) {
+                let cancelled = Task { try await database.run("INSERT INTO arrival VALUES (0)") }
+                try await until("one waits") { waiting.value == 1 }
+                let first = Task { try await database.run("INSERT INTO arrival VALUES (1)") }
+                try await until("two wait") { waiting.value == 2 }
+                let second = Task {
+                    try await database.transaction { try $0.run("INSERT INTO arrival VALUES (2)") }
+                }
+                try await until("three wait") { waiting.value == 3 }
+                await #expect(throws: StorageError.poolExhausted, "the queue is full") {
+                    try await database.run("SELECT 1")
+                }
+                cancelled.cancel()
+                await #expect(throws: CancellationError.self) { try await cancelled.value }
+                #expect(waiting.value == 2)
+                calls = [first, second]
             }
-            for await _ in held { break }
-            let cancelled = Task { try await database.run("INSERT INTO arrival VALUES (0)") }
-            try await until("one waits") { waiting.value == 1 }
-            let first = Task { try await database.run("INSERT INTO arrival VALUES (1)") }
-            try await until("two wait") { waiting.value == 2 }
-            let second = Task { try await database.transaction { try $0.run("INSERT INTO arrival VALUES (2)") } }
-            try await until("three wait") { waiting.value == 3 }
-            await #expect(throws: StorageError.poolExhausted, "the queue is full") { try await database.run("SELECT 1") }
-            cancelled.cancel()
-            await #expect(throws: CancellationError.self) { try await cancelled.value }
-            #expect(waiting.value == 2)
-            gate.open()
-            try await holding
-            _ = try await (first.value, second.value)
+            for call in calls { _ = try await call.value }
             let order = try await database.run("SELECT number FROM arrival").map { try $0.int("number") }
             #expect(order == [1, 2])
         }
@@ -368,19 +379,43 @@ import Testing
 
     @Test(arguments: Engine.threaded)
     func `refuses a call that has waited for its time`(engine: Engine) async throws {
-        let settings = PoolSettings(connections: 1, readers: 0, waiting: .milliseconds(50))
-        try await engine.withDatabase(settings) { database async throws in
-            let gate = Gate()
-            let (held, hold) = AsyncStream<Void>.makeStream()
-            async let holding: Void = database.transaction { _ in
-                hold.yield()
-                gate.wait()
+        let time = ManualTime(.epoch)
+        let settings = PoolSettings(connections: 1, readers: 0, waiting: .seconds(5))
+        try await engine.withDatabase(settings, time: time) { database async throws in
+            try await whileHoldingConnection(of: database) {
+                let answers = Count()
+                let call = Task {
+                    defer { answers.up() }
+                    try await database.run("SELECT 1")
+                }
+                try await until("the call is answered") {
+                    time.advance(by: .seconds(1))
+                    return answers.value == 1
+                }
+                await #expect(throws: StorageError.poolExhausted) { try await call.value }
             }
-            for await _ in held { break }
-            await #expect(throws: StorageError.poolExhausted) { try await database.run("SELECT 1") }
-            gate.open()
-            try await holding
             try await database.run("SELECT 1")
+        }
+    }
+
+    /// A setting made within a transaction goes with it: the next one must not trust it.
+    @Test(.timeLimit(.minutes(1)), arguments: Engine.available)
+    func `keeps its time limits after a rollback`(engine: Engine) async throws {
+        struct Refused: Error {}
+        let settings = PoolSettings(connections: 1, statementTimeout: .minutes(5))
+        try await engine.withDatabase(settings) { database async throws in
+            await #expect(throws: Refused.self) {
+                try await database.transaction(isolation: .readCommitted, timeout: .milliseconds(200)) {
+                    transaction in
+                    try transaction.run("SELECT 1")
+                    throw Refused()
+                }
+            }
+            for _ in 0..<2 {
+                await #expect(throws: StorageError.timedOut) {
+                    try await database.runForever(timeout: .milliseconds(200))
+                }
+            }
         }
     }
 
@@ -398,7 +433,8 @@ import Testing
             }
             var next = 0
             var largest = 0
-            try await database.stream("SELECT id, words FROM item WHERE id >= \(0) ORDER BY id", chunk: 999) { rows throws in
+            try await database.stream("SELECT id, words FROM item WHERE id >= \(0) ORDER BY id", chunk: 999) {
+                rows throws in
                 largest = max(largest, rows.count)
                 for row in rows {
                     try #require(try row.int("id") == next)
@@ -444,8 +480,10 @@ import Testing
                     number DOUBLE PRECISION, truth BOOLEAN)
                 """)
             let hostile = [
-                "", "\\", "\\N", "\\.", "\\.\n", "\t", "\n", "\r\n", "a\tb\\tc\\\\", "\u{8}\u{B}\u{C}\u{7F}", "\\x00", "'\"`",
-                "ünï ☃ 👩‍👩‍👧 \u{202E}\u{FEFF}\u{10FFFF}", String(repeating: "\\\t\n", count: 50_000), "NULL", "$1",
+                "", "\\", "\\N", "\\.", "\\.\n", "\t", "\n", "\r\n", "a\tb\\tc\\\\", "\u{8}\u{B}\u{C}\u{7F}",
+                "\\x00", "'\"`",
+                "ünï ☃ 👩‍👩‍👧 \u{202E}\u{FEFF}\u{10FFFF}", String(repeating: "\\\t\n", count: 50_000), "NULL",
+                "$1",
             ]
             let rows: [[SQLValue]] = hostile.enumerated().map { index, words in
                 [
@@ -512,7 +550,9 @@ import Testing
         try await engine.withDatabase { database async throws in
             try await database.ping()
             await database.close()
-            await #expect(throws: StorageError.unavailable(reason: "the database was closed", mayHaveRun: false)) {
+            await #expect(
+                throws: StorageError.unavailable(reason: "the database was closed", mayHaveRun: false)
+            ) {
                 try await database.ping()
             }
             await database.close()
@@ -546,7 +586,9 @@ import Testing
             try await database.run("INSERT INTO item VALUES (1)")
             for _ in 0..<10 { #expect(try await database.run("SELECT * FROM item")[0].columns == ["id"]) }
             try await database.run("ALTER TABLE item ADD COLUMN name TEXT")
-            for _ in 0..<10 { #expect(try await database.run("SELECT * FROM item")[0].columns == ["id", "name"]) }
+            for _ in 0..<10 {
+                #expect(try await database.run("SELECT * FROM item")[0].columns == ["id", "name"])
+            }
             let columns = try await database.transaction { try $0.run("SELECT * FROM item")[0].columns }
             #expect(columns == ["id", "name"])
         }

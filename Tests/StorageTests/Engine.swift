@@ -23,14 +23,15 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 
     /// A fresh, empty database for one test, closed after it.
     func withDatabase(
-        _ settings: PoolSettings = PoolSettings(connections: 6), metrics: Metrics = Metrics(),
+        _ settings: PoolSettings = PoolSettings(connections: 4), time: any TimeSource = SystemTime(),
+        metrics: Metrics = Metrics(),
         _ test: (any Database) async throws -> Void
     ) async throws {
         try await withLocation { location in
             let database =
                 self == .inline
                 ? DatabaseLocation.inlineSQLite(time: SystemTime(), random: SystemRandom())
-                : location.open("test", settings, metrics: metrics)
+                : location.open("test", settings, time: time, metrics: metrics)
             do { try await test(database) } catch {
                 await database.close()
                 throw error
@@ -82,4 +83,28 @@ extension Database {
                 """, timeout: timeout)
         }
     }
+}
+
+/// Keeps a connection busy while `body` runs.
+func whileHoldingConnection(
+    of database: any Database, after first: SQL = "SELECT 1", _ body: () async throws -> Void
+) async throws {
+    let gate = Gate()
+    let (held, hold) = AsyncStream<Void>.makeStream()
+    let holder = Task {
+        // However it ends: a test must not wait for what failed.
+        defer { hold.finish() }
+        try await database.transaction { transaction in
+            try transaction.run(first)
+            hold.yield()
+            gate.wait()
+        }
+    }
+    for await _ in held { break }
+    do { try await body() } catch {
+        gate.open()
+        throw error
+    }
+    gate.open()
+    try await holder.value
 }

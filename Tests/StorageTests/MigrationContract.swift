@@ -5,7 +5,8 @@ import Testing
 @Suite struct `Migrations` {
     let now = Timestamp(seconds: 1_756_000_000)
     let steps = [
-        Migration(1, "accounts", "CREATE TABLE account (id BIGINT PRIMARY KEY); CREATE TABLE other (id BIGINT)"),
+        Migration(
+            1, "accounts", "CREATE TABLE account (id BIGINT PRIMARY KEY); CREATE TABLE other (id BIGINT)"),
         Migration(2, "names", "ALTER TABLE account ADD COLUMN name TEXT"),
         Migration(
             3, "bytes", postgres: "ALTER TABLE account ADD COLUMN seal BYTEA",
@@ -46,7 +47,9 @@ import Testing
     func `refuse a changed past`(engine: Engine) async throws {
         try await engine.withDatabase { database async throws in
             try await database.migrate(steps, scope: "a", at: now)
-            let changed = [steps[0], Migration(2, "names", "ALTER TABLE account ADD COLUMN names TEXT"), steps[2]]
+            let changed = [
+                steps[0], Migration(2, "names", "ALTER TABLE account ADD COLUMN names TEXT"), steps[2],
+            ]
             await #expect(
                 throws: StorageError.migration(reason: "a 2 has been changed since it was applied")
             ) { try await database.migrate(changed, scope: "a", at: now) }
@@ -69,7 +72,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `leave nothing of one that fails`(engine: Engine) async throws {
         try await engine.withDatabase { database async throws in
-            let wrong = Migration(2, "wrong", "CREATE TABLE half (id BIGINT); CREATE TABEL other2 (id BIGINT)")
+            let wrong = Migration(
+                2, "wrong", "CREATE TABLE half (id BIGINT); CREATE TABEL other2 (id BIGINT)")
             await #expect {
                 try await database.migrate([steps[0], wrong], scope: "a", at: now)
             } throws: { error in

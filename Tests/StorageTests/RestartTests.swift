@@ -25,7 +25,9 @@ import Testing
                         number += 1
                         do {
                             if number % 3 == 0 {
-                                try await database.transaction { try $0.run("INSERT INTO written VALUES (\(id))") }
+                                try await database.transaction {
+                                    try $0.run("INSERT INTO written VALUES (\(id))")
+                                }
                             } else {
                                 try await database.run("INSERT INTO written VALUES (\(id))")
                             }
@@ -55,7 +57,10 @@ import Testing
         #expect(outcomes.ids(.acknowledged).subtracting(stored).isEmpty, "an acknowledged write is there")
         #expect(outcomes.ids(.refused).intersection(stored).isEmpty, "what was refused has not run")
         #expect(stored.subtracting(outcomes.ids(.acknowledged)).isSubset(of: outcomes.ids(.inDoubt)))
-        #expect(metrics.counters("storage_reconnects_total", "Connections that broke", labels: ["database"])["restart"].value >= 2)
+        #expect(
+            metrics.counters("storage_reconnects_total", "Connections that broke", labels: ["database"])[
+                "restart"
+            ].value >= 2)
         let atWork = try Usage.now(port: server.port)
         #expect(atWork.threads <= 4 && atWork.sockets <= 4, "what broke is not kept: \(atWork)")
         await database.close()
@@ -68,11 +73,23 @@ import Testing
 
     @Test func `says that a transaction is in doubt only when its COMMIT had gone out`() async throws {
         let server = try await LocalPostgres(directory: TestServers.directory()).started()
-        let database = DatabaseLocation.postgres(Secret(server.url)).open("doubt", PoolSettings(connections: 1))
+        let database = DatabaseLocation.postgres(Secret(server.url)).open(
+            "doubt", PoolSettings(connections: 1))
         try await database.run("CREATE TABLE written (id BIGINT PRIMARY KEY)")
+        await #expect {
+            try await whileHoldingConnection(of: database, after: "INSERT INTO written VALUES (1)") {
+                await server.kill()
+            }
+        } throws: { error in
+            // The COMMIT itself meets the dead connection.
+            if case StorageError.unavailable(_, mayHaveRun: true) = error { true } else { false }
+        }
+        try await server.start()
+        try await until("it is back") { (try? await database.ping()) != nil }
         let (begun, begin) = AsyncStream<Void>.makeStream()
         let gate = Gate()
         let transaction = Task {
+            defer { begin.finish() }
             try await database.transaction { transaction in
                 try transaction.run("INSERT INTO written VALUES (1)")
                 begin.yield()
@@ -108,6 +125,28 @@ import Testing
         try await server.stop()
     }
 
+    @Test func `is told apart from an error of the statement when it sends us away`() async throws {
+        let url = try await TestServers.postgres()
+        let database = DatabaseLocation.postgres(Secret(url)).open("sent", PoolSettings(connections: 1))
+        let other = DatabaseLocation.postgres(Secret(url)).open("sending", PoolSettings(connections: 1))
+        let id = try #require(try await database.run("SELECT pg_backend_pid() AS id").first?.int("id"))
+        let call = Task { try await database.runForever() }
+        try await until("it runs") {
+            try await !other.run(
+                "SELECT 1 FROM pg_stat_activity WHERE pid = \(id) AND wait_event = 'PgSleep'"
+            ).isEmpty
+        }
+        try await other.run("SELECT pg_terminate_backend(\(id))")
+        await #expect {
+            try await call.value
+        } throws: { error in
+            if case StorageError.unavailable(_, mayHaveRun: true) = error { true } else { false }
+        }
+        try await database.run("SELECT 1")
+        await database.close()
+        await other.close()
+    }
+
     @Test func `is named when it was never there`() async throws {
         let port = 1
         let database = DatabaseLocation.postgres(Secret("postgres://nobody:hidden@127.0.0.1:\(port)/none"))
@@ -126,7 +165,9 @@ private enum Outcome { case acknowledged, inDoubt, refused }
 
 private final class Outcomes: Sendable {
     private let outcomes = Mutex<[Outcome: Set<Int64>]>([:])
-    func note(_ outcome: Outcome, _ id: Int64) { outcomes.withLock { _ = $0[outcome, default: []].insert(id) } }
+    func note(_ outcome: Outcome, _ id: Int64) {
+        outcomes.withLock { _ = $0[outcome, default: []].insert(id) }
+    }
     func ids(_ outcome: Outcome) -> Set<Int64> { outcomes.withLock { $0[outcome] ?? [] } }
     func count(_ outcome: Outcome) -> Int { outcomes.withLock { $0[outcome]?.count ?? 0 } }
 }
@@ -140,7 +181,9 @@ private struct Usage {
     static func now(port: Int) throws -> Usage {
         let files = FileManager.default
         let tasks = try files.contentsOfDirectory(atPath: "/proc/self/task")
-        let names = tasks.compactMap { try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8) }
+        let names = tasks.compactMap {
+            try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8)
+        }
         let open = Set(
             try files.contentsOfDirectory(atPath: "/proc/self/fd").compactMap {
                 try? files.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")
@@ -151,6 +194,7 @@ private struct Usage {
             let fields = line.split(separator: " ")
             return fields.count > 9 && fields[2].hasSuffix(suffix) ? "socket:[\(fields[9])]" : nil
         }
-        return Usage(threads: names.count { $0.hasPrefix("pg-restart") }, sockets: inodes.count { open.contains($0) })
+        return Usage(
+            threads: names.count { $0.hasPrefix("pg-restart") }, sockets: inodes.count { open.contains($0) })
     }
 }

@@ -209,7 +209,8 @@ extension ConnectionPool {
     private func wakeLane(_ state: inout State) -> Lane? {
         if let lane = state.idle.popLast() { return lane }
         guard state.lanes.count < size else { return nil }
-        let lane = Lane(name: "\(Connection.dialect == .postgres ? "pg" : "sq")-\(context.name)-\(state.lanes.count)")
+        let lane = Lane(
+            name: "\(Connection.dialect == .postgres ? "pg" : "sq")-\(context.name)-\(state.lanes.count)")
         state.lanes.append(lane)
         context.metrics.open.add(1)
         return lane
@@ -247,8 +248,11 @@ extension ConnectionPool {
 
     /// The next call, or several single statements; without any the lane is idle.
     private func take(for lane: Lane) -> [Job] {
+        var refused: [Job] = []
         let (jobs, closers): ([Job], [CheckedContinuation<Void, Never>]) = state.withLock { state in
             if state.isClosed {
+                // What a lane has put back since, because it could not connect or has to run again.
+                refused = state.queue.removeAll { _ in true }
                 lane.connection = nil
                 lane.interrupter = nil
                 state.lanes.removeAll { $0 === lane }
@@ -273,6 +277,7 @@ extension ConnectionPool {
             context.metrics.waiting.set(state.queue.count)
             return (jobs, [])
         }
+        for job in refused { job.fail(Self.closed) }
         for closer in closers { closer.resume() }
         return jobs
     }
@@ -300,7 +305,11 @@ extension ConnectionPool {
             case .failure(ConnectionSignal.interrupted), .failure(ConnectionSignal.stalePlan):
                 // Another call's interruption, or a schema that has changed: this one has not run.
                 job.reruns += 1
-                if job.reruns < 5 { again.append(job) } else { waiter.resume(throwing: StorageError.contended) }
+                if job.reruns < 5 {
+                    again.append(job)
+                } else {
+                    waiter.resume(throwing: StorageError.contended)
+                }
             case .failure(let error): waiter.resume(throwing: error)
             }
             context.metrics.statementSeconds.observe(context.time.uptime - started)
@@ -384,7 +393,9 @@ extension ConnectionPool {
         let woken = state.withLock { state in
             state.outage = nil
             var woken = [lane]
-            for _ in 1..<max(1, min(state.queue.count, size)) { if let other = wakeLane(&state) { woken.append(other) } }
+            for _ in 1..<max(1, min(state.queue.count, size)) {
+                if let other = wakeLane(&state) { woken.append(other) }
+            }
             return woken
         }
         context.log.info("database.available")
@@ -410,7 +421,9 @@ extension ConnectionPool {
     private func refuseAfterPatience() {
         let now = context.time.uptime
         let (jobs, reason) = state.withLock { state -> ([Job], String) in
-            guard let outage = state.outage, now - outage.since > context.settings.patience else { return ([], "") }
+            guard let outage = state.outage, now - outage.since > context.settings.patience else {
+                return ([], "")
+            }
             return (state.queue.removeAll { _ in true }, outage.reason)
         }
         for job in jobs { job.fail(StorageError.unavailable(reason: reason, mayHaveRun: false)) }
@@ -446,10 +459,12 @@ extension ConnectionPool {
             return (late, state.lanes, state.outage, min(wait ?? .milliseconds(250), .milliseconds(250)))
         }
         for job in late {
-            job.fail(outage.map { .unavailable(reason: $0.reason, mayHaveRun: false) } ?? StorageError.poolExhausted)
+            job.fail(
+                outage.map { .unavailable(reason: $0.reason, mayHaveRun: false) }
+                    ?? StorageError.poolExhausted)
         }
         for lane in lanes {
-            lane.interrupter?.severIfOverdue()
+            lane.interrupter?.lookAfter()
         }
         return next
     }

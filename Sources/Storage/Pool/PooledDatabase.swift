@@ -1,5 +1,4 @@
 import Core
-import Synchronization
 
 /// A database over pools of connections: one for PostgreSQL; for SQLite one connection that writes and some
 /// that read.
@@ -7,7 +6,6 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
     let writers: ConnectionPool<Connection>
     let readers: ConnectionPool<Connection>?
     let context: PoolContext
-    let readOnly = ReadOnlyTexts()
 
     init(writers: ConnectionPool<Connection>, readers: ConnectionPool<Connection>?, _ context: PoolContext) {
         self.writers = writers
@@ -18,14 +16,17 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
     var dialect: Dialect { Connection.dialect }
 
     func run(_ sql: SQL, timeout: Duration?) async throws -> Rows {
-        let pool = readers != nil && readOnly.contains(sql.text) ? readers ?? writers : writers
+        // In SQLite a SELECT never writes; a reader refuses to in any case. What begins otherwise, such as a
+        // WITH, may write, and the writer takes it.
+        let pool = sql.text.hasPrefix("SELECT") ? readers ?? writers : writers
         return try await again(context) {
             try await pool.run(sql, limit: timeout ?? context.settings.statementTimeout)
         }
     }
 
     func transaction<Result: Sendable>(
-        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
+        isolation: Isolation, timeout: Duration?,
+        _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result {
         let limit = timeout ?? context.settings.statementTimeout
         return try await again(context) {
@@ -61,11 +62,15 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
                 if rows.count < chunk { break }
             }
         } catch {
-            try? await pool.perform(on: lane, isCancellable: false) { connection, _ in connection.closeCursor(cursor) }
+            try? await pool.perform(on: lane, isCancellable: false) { connection, _ in
+                connection.closeCursor(cursor)
+            }
             pool.release(lane)
             throw plain(error)
         }
-        try? await pool.perform(on: lane, isCancellable: false) { connection, _ in connection.closeCursor(cursor) }
+        try? await pool.perform(on: lane, isCancellable: false) { connection, _ in
+            connection.closeCursor(cursor)
+        }
         pool.release(lane)
     }
 
@@ -73,25 +78,27 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
         into table: StaticString, columns: [StaticString], rows: Chunks
     ) async throws -> Int where Chunks.Element == [[SQLValue]] {
         let limit = context.settings.statementTimeout
-        let (table, columns) = (table.description, columns.map(\.description))
+        let target = CopyTarget(table, columns)
         let lane = try await writers.lease()
         do {
             try await writers.perform(on: lane) { connection, ticket in
                 try connection.begin(.readCommitted, limit: limit, ticket)
-                try connection.beginCopy(into: table, columns: columns, limit: limit, ticket)
             }
-            for try await chunk in rows {
-                try await writers.perform(on: lane) { connection, _ in try connection.putCopy(chunk) }
+            var count = 0
+            // Each chunk is a COPY of its own within the transaction: so the time limit is a chunk's, not that
+            // of a source which may take its time, and an error shows at the chunk that has it.
+            for try await chunk in rows where !chunk.isEmpty {
+                count += try await writers.perform(on: lane) { connection, ticket in
+                    try connection.copy(chunk, into: target, limit: limit, ticket)
+                }
             }
-            let count = try await writers.perform(on: lane) { connection, _ in
-                let count = try connection.endCopy()
-                try connection.commit()
-                return count
-            }
+            try await writers.perform(on: lane) { connection, _ in try connection.commit() }
             writers.release(lane)
             return count
         } catch {
-            try? await writers.perform(on: lane, isCancellable: false) { connection, _ in connection.rollback() }
+            try? await writers.perform(on: lane, isCancellable: false) { connection, _ in
+                connection.rollback()
+            }
             writers.release(lane)
             throw plain(error)
         }
@@ -130,19 +137,3 @@ private func again<Result>(_ context: PoolContext, _ work: () async throws -> Re
 
 /// What a caller may see of an error.
 func plain(_ error: any Error) -> any Error { error is ConnectionSignal ? StorageError.contended : error }
-
-/// SQL texts that are known to read only, so that they may go to a reader: SQLite itself says so when the
-/// writer first prepares them. Bounded, for texts may be put together from parts.
-final class ReadOnlyTexts: Sendable {
-    private let texts = Mutex<Set<String>>([])
-
-    func contains(_ text: String) -> Bool {
-        texts.withLock { texts in
-            if texts.contains(text) { return true }
-            // What begins like this cannot write in SQLite, which has no functions of ours with effects.
-            guard text.hasPrefix("SELECT"), texts.count < 1000 else { return text.hasPrefix("SELECT") }
-            texts.insert(text)
-            return true
-        }
-    }
-}

@@ -18,11 +18,12 @@ final class PostgresConnection: BlockingConnection {
     private let requests: PostgresInterrupter
     private var plans = PreparedPlans()
     /// The server's `statement_timeout` after all that was sent.
-    private var limit: Duration
+    private var limit: Duration?
+    /// What a rollback brings back.
+    private var limitAtBegin: Duration?
     /// Goes out together with the first statement of the transaction, for it costs no round trip then.
     private var pendingBegin: String?
     private(set) var isUsable = true
-    var copying: CopyText?
 
     var interrupter: any Interrupter { requests }
 
@@ -48,8 +49,8 @@ final class PostgresConnection: BlockingConnection {
         convoke_ignore_notices(pointer)
         PQsetnonblocking(pointer, 1)
         try script(
-            "SET statement_timeout = \(limit.milliseconds); SET idle_in_transaction_session_timeout = 0",
-            limit: limit, Ticket())
+            "SET statement_timeout = \(target.statementTimeout.milliseconds); SET idle_in_transaction_session_timeout = 0",
+            limit: target.statementTimeout, Ticket())
     }
 
     deinit {
@@ -83,7 +84,7 @@ extension PostgresConnection {
             sent.append(
                 Result {
                     let sent = try send(statement)
-                    guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
+                    guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: true) }
                     return sent
                 })
         }
@@ -137,7 +138,9 @@ extension PostgresConnection {
         try check(sql)
         var sent = Sent()
         if statement.limit != limit {
+            // With an end of its own, for the failure of the statement would take it back.
             try sendCommand("SET statement_timeout = \(max(1, statement.limit.milliseconds))")
+            guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
             limit = statement.limit
             sent.results += 1
         }
@@ -159,7 +162,9 @@ extension PostgresConnection {
     }
 
     private func sendCommand(_ text: String) throws {
-        guard PQsendQueryParams(pointer, text, 0, nil, nil, nil, nil, 0) == 1 else { throw broken(mayHaveRun: false) }
+        guard PQsendQueryParams(pointer, text, 0, nil, nil, nil, nil, 0) == 1 else {
+            throw broken(mayHaveRun: false)
+        }
     }
 
     /// libpq takes text as a C string and would silently cut it at a null byte.
@@ -200,10 +205,12 @@ extension PostgresConnection {
                 case PGRES_TUPLES_OK: if step == sent.results { rows = result.rows() }
                 case PGRES_COMMAND_OK:
                     if step == sent.results { rows = result.rows() }
+                case PGRES_PIPELINE_SYNC: continue  // the end of a setting, which no null follows
                 case PGRES_PIPELINE_ABORTED: failed = true
                 default:
                     failed = true
                     guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+                    if result.isFarewell { throw broken(mayHaveRun: !inTransaction, result.reason) }
                     let wasAsked = requests.leave()
                     if error == nil { error = result.failure(wasCancelled: wasAsked) }
                 }
@@ -216,8 +223,6 @@ extension PostgresConnection {
         guard failed else { return rows }
         if let plan = sent.newPlan { plans.forget(plan) }
         if case ConnectionSignal.stalePlan? = error { plans.forgetAll() }
-        // A timeout that was to be set may not have been.
-        if sent.results > 1 { limit = .zero }
         throw error ?? ConnectionSignal.interrupted
     }
 
@@ -226,8 +231,8 @@ extension PostgresConnection {
         if PQexitPipelineMode(pointer) != 1 { isUsable = false }
     }
 
-    func broken(mayHaveRun: Bool) -> StorageError {
-        let reason = errorText
+    func broken(mayHaveRun: Bool, _ farewell: String? = nil) -> StorageError {
+        let reason = farewell ?? errorText
         isUsable = false
         _ = requests.leave()
         return .unavailable(reason: reason, mayHaveRun: mayHaveRun)
@@ -244,6 +249,7 @@ extension PostgresConnection {
 
 extension PostgresConnection {
     func begin(_ isolation: Isolation, limit: Duration, _ ticket: Ticket) throws {
+        limitAtBegin = self.limit
         pendingBegin =
             switch isolation {
             case .readCommitted: "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -254,21 +260,22 @@ extension PostgresConnection {
 
     func commit() throws {
         guard pendingBegin == nil else { return pendingBegin = nil }
-        let tag = try simple("COMMIT", limit: limit, Ticket(), mayHaveRun: true)
+        // As long as the disk takes: cut off, it would be in doubt for nothing.
+        let tag = try simple("COMMIT", limit: nil, Ticket(), mayHaveRun: true)
         // The server's way to say that a statement had failed before.
-        if tag == "ROLLBACK" { throw StorageError.statement(reason: "the transaction had failed", code: "25P02") }
+        if tag == "ROLLBACK" {
+            throw StorageError.statement(reason: "the transaction had failed", code: "25P02")
+        }
     }
 
     func rollback() {
-        copying = nil
         guard isUsable, pendingBegin == nil else { return pendingBegin = nil }
-        if PQtransactionStatus(pointer) == PQTRANS_ACTIVE {
-            PQputCopyEnd(pointer, "given up")
-            _ = try? finish(mayHaveRun: false)
+        if PQtransactionStatus(pointer) != PQTRANS_IDLE {
+            _ = try? simple("ROLLBACK", limit: nil, Ticket(), mayHaveRun: false)
+            if PQtransactionStatus(pointer) != PQTRANS_IDLE { isUsable = false }
         }
-        guard PQtransactionStatus(pointer) != PQTRANS_IDLE else { return }
-        _ = try? simple("ROLLBACK", limit: limit, Ticket(), mayHaveRun: false)
-        if PQtransactionStatus(pointer) != PQTRANS_IDLE { isUsable = false }
+        // A setting that was made within the transaction goes with it.
+        limit = limitAtBegin
     }
 
     func script(_ text: String, limit: Duration, _ ticket: Ticket) throws {
@@ -279,18 +286,19 @@ extension PostgresConnection {
     func sendPendingBegin() throws {
         guard let begin = pendingBegin else { return }
         pendingBegin = nil
-        _ = try simple(begin, limit: limit, Ticket(), mayHaveRun: false)
+        _ = try simple(begin, limit: nil, Ticket(), mayHaveRun: false)
     }
 
     /// Text that may hold several statements; returns the last command's tag.
-    private func simple(_ text: String, limit: Duration, _ ticket: Ticket, mayHaveRun: Bool) throws -> String {
+    @discardableResult
+    func simple(_ text: String, limit: Duration?, _ ticket: Ticket, mayHaveRun: Bool) throws -> String {
         var text = text
-        if limit != self.limit {
+        if let limit, limit != self.limit {
             text = "SET statement_timeout = \(max(1, limit.milliseconds)); " + text
             self.limit = limit
         }
-        requests.enter(ticket, limit: limit)
-        guard PQsendQuery(pointer, text) == 1 else { throw broken(mayHaveRun: false) }
+        requests.enter(ticket, limit: limit ?? self.limit ?? .seconds(30))
+        guard PQsendQuery(pointer, text) == 1 else { throw broken(mayHaveRun: mayHaveRun) }
         do { try flush() } catch { throw broken(mayHaveRun: mayHaveRun) }
         return try finish(mayHaveRun: mayHaveRun)
     }
@@ -308,9 +316,10 @@ extension PostgresConnection {
             if result.pointer == nil { break }
             switch result.status {
             case PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_EMPTY_QUERY: tag = result.commandTag
-            case PGRES_COPY_IN: return "COPY"
+            case PGRES_COPY_IN: return "COPY"  // its end comes when the rows have gone out
             default:
                 guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: mayHaveRun) }
+                if result.isFarewell { throw broken(mayHaveRun: mayHaveRun, result.reason) }
                 let wasAsked = requests.leave()
                 if error == nil { error = result.failure(wasCancelled: wasAsked) }
             }
@@ -331,7 +340,8 @@ extension PostgresConnection {
         try begin(.readCommitted, limit: statement.limit, statement.ticket)
         // One at a time, so one name: its texts stay prepared.
         let declare = SQL(
-            text: "DECLARE rows NO SCROLL CURSOR FOR " + statement.sql.text, arguments: statement.sql.arguments)
+            text: "DECLARE rows NO SCROLL CURSOR FOR " + statement.sql.text,
+            arguments: statement.sql.arguments)
         do {
             _ = try run(Statement(sql: declare, limit: statement.limit, ticket: statement.ticket))
         } catch {

@@ -5,36 +5,37 @@ import CPostgres
 #endif
 
 extension PostgresConnection {
-    func beginCopy(into table: String, columns: [String], limit: Duration, _ ticket: Ticket) throws {
-        try script("COPY \(table) (\(columns.joined(separator: ", "))) FROM STDIN", limit: limit, ticket)
-        copying = CopyText(width: columns.count)
+    func copy(_ rows: [[SQLValue]], into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws -> Int
+    {
+        try script("COPY \(target.table) (\(target.columnList)) FROM STDIN", limit: limit, ticket)
+        do {
+            var text = CopyText()
+            for row in rows {
+                try target.check(row)
+                try text.append(row)
+                if text.isFull { try send(text.take()) }
+            }
+            try send(text.take())
+            try endCopy(nil)
+        } catch StorageError.unsupportedValue(let reason) {
+            _ = try? endCopy("given up")
+            throw StorageError.unsupportedValue(reason: reason)
+        }
+        return rows.count
     }
 
-    func putCopy(_ rows: [[SQLValue]]) throws {
-        guard copying != nil else { throw StorageError.statement(reason: "no COPY is under way", code: "25000") }
-        for row in rows {
-            try copying?.append(row)
-            if copying?.isFull == true { try sendCopy() }
-        }
-    }
-
-    func endCopy() throws -> Int {
-        guard let count = copying?.count else {
-            throw StorageError.statement(reason: "no COPY is under way", code: "25000")
-        }
-        try sendCopy()
-        copying = nil
+    /// With a reason the server drops what it was sent, and says so in an error.
+    private func endCopy(_ reason: String?) throws {
         while true {
-            let state = PQputCopyEnd(pointer, nil)
+            let state = PQputCopyEnd(pointer, reason)
             if state == 1 { break }
             guard state == 0, waitToWrite() else { throw broken(mayHaveRun: false) }
         }
         try finish(mayHaveRun: false)
-        return count
     }
 
-    private func sendCopy() throws {
-        guard let bytes = copying?.take(), !bytes.isEmpty else { return }
+    private func send(_ bytes: [UInt8]) throws {
+        guard !bytes.isEmpty else { return }
         let isSent = bytes.withUnsafeBytes { buffer in
             let start = buffer.baseAddress?.assumingMemoryBound(to: CChar.self)
             while true {
@@ -63,11 +64,7 @@ extension PostgresConnection {
 
 /// Rows in COPY's text format, gathered until they are worth a system call.
 struct CopyText {
-    private let width: Int
     private var bytes: [UInt8] = []
-    private(set) var count = 0
-
-    init(width: Int) { self.width = width }
 
     var isFull: Bool { bytes.count >= 128 * 1024 }
 
@@ -80,9 +77,6 @@ struct CopyText {
     }
 
     mutating func append(_ row: [SQLValue]) throws {
-        guard row.count == width else {
-            throw StorageError.unsupportedValue(reason: "a row has \(row.count) values for \(width) columns")
-        }
         for (index, value) in row.enumerated() {
             if index > 0 { bytes.append(UInt8(ascii: "\t")) }
             switch value {
@@ -102,7 +96,6 @@ struct CopyText {
             }
         }
         bytes.append(UInt8(ascii: "\n"))
-        count += 1
     }
 
     private mutating func append(_ text: String) throws {

@@ -1,11 +1,15 @@
 import CPostgres
 
 extension PostgresResult {
+    /// The server ends the connection: an administrator, a shutdown, or a crash of another process of its.
+    var isFarewell: Bool { field(Int32(UInt8(ascii: "C")))?.hasPrefix("57P") == true }
+
+    var reason: String { field(Int32(UInt8(ascii: "M"))) ?? "the server gave no reason" }
+
     /// The server's error as the pool or a caller understands it. `wasCancelled` says whether we asked the
     /// server to stop: it uses one code for that and for its own time limit.
     func failure(wasCancelled: Bool) -> any Error {
         let code = field(Int32(UInt8(ascii: "C"))) ?? ""
-        let reason = field(Int32(UInt8(ascii: "M"))) ?? "the server gave no reason"
         let constraint = field(Int32(UInt8(ascii: "n"))) ?? ""
         switch code {
         case "40001", "40P01": return ConnectionSignal.conflict

@@ -10,8 +10,8 @@ import Synchronization
 final class PostgresInterrupter: Interrupter {
     private struct State {
         var current: Ticket?
-        /// When the statement must have ended, by the server's own limit and some grace.
-        var overdue: Duration?
+        var start = Duration.zero
+        var limit = Duration.zero
         var asked = 0
         var wasAsked = false
         var isOpen = true
@@ -36,26 +36,29 @@ final class PostgresInterrupter: Interrupter {
     func close() { state.withLock { $0.isOpen = false } }
 
     func enter(_ ticket: Ticket, limit: Duration) {
-        let overdue = time.uptime + limit + Self.grace
+        let start = time.uptime
         state.withLock { state in
             state.current = ticket
-            state.overdue = overdue
+            state.start = start
+            state.limit = limit
         }
         if ticket.isCancelled { interrupt(ticket) }
     }
 
-    /// Ends the statement; says whether the server was asked to stop it, or one before it. A request that is
-    /// still on its way is waited for: it must not meet the next statement.
+    /// Ends the statement; says whether, if the server stopped it, it was for us and not for its time limit:
+    /// its one code for both leaves that open. A request that is still on its way is waited for, lest it meets
+    /// the next statement; where that is in the same batch it still may, long before its time is over.
     func leave() -> Bool {
-        state.withLock { state in
+        let now = time.uptime
+        let isEarly = state.withLock { state in
             state.current = nil
-            state.overdue = nil
+            return now - state.start < state.limit / 2
         }
-        let until = time.uptime + Self.grace
+        let until = now + Self.grace
         while state.withLock({ $0.asked > 0 }), time.uptime < until { _ = poll(nil, 0, 1) }
         return state.withLock { state in
             defer { state.wasAsked = false }
-            return state.wasAsked
+            return state.wasAsked || isEarly
         }
     }
 
@@ -75,11 +78,16 @@ final class PostgresInterrupter: Interrupter {
         }
     }
 
-    func severIfOverdue() {
+    func lookAfter() {
         let now = time.uptime
-        state.withLock { state in
-            guard state.isOpen, let overdue = state.overdue, overdue <= now else { return }
-            _ = shutdown(socket, Int32(SHUT_RDWR))
+        let unheard: Ticket? = state.withLock { state in
+            guard state.isOpen else { return nil }
+            if state.current != nil, state.start + state.limit + Self.grace <= now {
+                _ = shutdown(socket, Int32(SHUT_RDWR))
+            }
+            // A request that overtakes its statement finds the server idle and has no effect.
+            return state.current?.isCancelled == true ? state.current : nil
         }
+        if let unheard { interrupt(unheard) }
     }
 }

@@ -26,7 +26,8 @@ extension SQLValue {
 /// Lays the arguments out as libpq wants them, in one piece of memory: text as C strings, BYTEA as it is.
 func withParameters<Result>(
     _ arguments: [SQLValue],
-    _ body: (Int32, UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?) -> Result
+    _ body: (Int32, UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?) ->
+        Result
 ) -> Result {
     guard !arguments.isEmpty else { return body(0, nil, nil, nil) }
     var bytes: [UInt8] = []
@@ -46,12 +47,14 @@ func withParameters<Result>(
             bytes.append(contentsOf: value)
             formats[formats.count - 1] = 1
         }
-        lengths.append(Int32(clamping: starts[starts.count - 1] < 0 ? 0 : bytes.count - starts[starts.count - 1]))
+        lengths.append(
+            Int32(clamping: starts[starts.count - 1] < 0 ? 0 : bytes.count - starts[starts.count - 1]))
         bytes.append(0)
     }
     return bytes.withUnsafeBytes { buffer in
         let base = buffer.baseAddress?.assumingMemoryBound(to: CChar.self)
-        let values: [UnsafePointer<CChar>?] = starts.map { start in start < 0 ? nil : base.map { $0 + start } }
+        let values: [UnsafePointer<CChar>?] = starts.map { start in start < 0 ? nil : base.map { $0 + start }
+        }
         return values.withUnsafeBufferPointer { values in
             body(Int32(arguments.count), values.baseAddress, lengths, formats)
         }
@@ -93,7 +96,9 @@ func withCStrings<Result>(
     return bytes.withUnsafeBufferPointer { buffer in
         let pointers = starts.map { start in buffer.baseAddress.map { $0 + start } } + [nil]
         return pointers.withUnsafeBufferPointer { pointers in
-            guard let base = pointers.baseAddress else { preconditionFailure("an array with a null has an address") }
+            guard let base = pointers.baseAddress else {
+                preconditionFailure("an array with a null has an address")
+            }
             return body(base)
         }
     }

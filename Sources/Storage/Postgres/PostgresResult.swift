@@ -29,7 +29,9 @@ struct PostgresResult: ~Copyable {
     }
 
     private func value(_ row: Int32, _ column: Int32, _ type: Oid) -> SQLValue {
-        guard PQgetisnull(pointer, row, column) == 0, let start = PQgetvalue(pointer, row, column) else { return .null }
+        guard PQgetisnull(pointer, row, column) == 0, let start = PQgetvalue(pointer, row, column) else {
+            return .null
+        }
         let bytes = UnsafeRawBufferPointer(start: start, count: Int(PQgetlength(pointer, row, column)))
         switch type {
         case 16: return .bool(bytes.first == UInt8(ascii: "t"))
@@ -44,9 +46,13 @@ struct PostgresResult: ~Copyable {
     }
 }
 
-private func text(_ bytes: UnsafeRawBufferPointer) -> SQLValue { .text(String(decoding: bytes, as: UTF8.self)) }
+private func text(_ bytes: UnsafeRawBufferPointer) -> SQLValue {
+    .text(String(decoding: bytes, as: UTF8.self))
+}
 
-private func double(_ bytes: UnsafeRawBufferPointer) -> Double? { Double(String(decoding: bytes, as: UTF8.self)) }
+private func double(_ bytes: UnsafeRawBufferPointer) -> Double? {
+    Double(String(decoding: bytes, as: UTF8.self))
+}
 
 private func integer(_ bytes: UnsafeRawBufferPointer) -> Int64? {
     var digits = bytes[...]
@@ -68,7 +74,8 @@ private func integer(_ bytes: UnsafeRawBufferPointer) -> Int64? {
 
 /// `\x0aff`, how the server writes BYTEA.
 private func unescaped(_ bytes: UnsafeRawBufferPointer) -> [UInt8]? {
-    guard bytes.count >= 2, bytes.count % 2 == 0, bytes[0] == UInt8(ascii: "\\"), bytes[1] == UInt8(ascii: "x")
+    guard bytes.count >= 2, bytes.count % 2 == 0, bytes[0] == UInt8(ascii: "\\"),
+        bytes[1] == UInt8(ascii: "x")
     else { return nil }
     var result: [UInt8] = []
     result.reserveCapacity(bytes.count / 2 - 1)

@@ -16,7 +16,6 @@ final class SQLiteConnection: BlockingConnection {
     private var clock: UInt64 = 0
     private var cursors: [Int: SQLiteStatement] = [:]
     private var nextCursor = 0
-    private var copying: (statement: SQLiteStatement, width: Int, count: Int, ticket: Ticket, limit: Duration)?
 
     var interrupter: any Interrupter { requests }
     let isUsable = true
@@ -59,7 +58,6 @@ final class SQLiteConnection: BlockingConnection {
     }
 
     deinit {
-        copying = nil
         cursors = [:]
         plans = [:]
         sqlite3_close_v2(pointer)
@@ -89,7 +87,12 @@ extension SQLiteConnection {
         do {
             requests.enter(batch[0].ticket, limit: batch[0].limit)
             defer { requests.leave() }
-            try execute("BEGIN IMMEDIATE")
+            try step("BEGIN IMMEDIATE")
+        } catch {
+            // Nothing has run, and whoever holds the lock would keep each of them waiting as long.
+            return batch.map { _ in .failure(error) }
+        }
+        do {
             for statement in batch {
                 try step("SAVEPOINT one")
                 let result = Result { try run(statement) }
@@ -108,7 +111,8 @@ extension SQLiteConnection {
     }
 
     private func isGroupable(_ text: String) -> Bool {
-        text.hasPrefix("INSERT") || text.hasPrefix("UPDATE") || text.hasPrefix("DELETE") || text.hasPrefix("SELECT")
+        text.hasPrefix("INSERT") || text.hasPrefix("UPDATE") || text.hasPrefix("DELETE")
+            || text.hasPrefix("SELECT")
     }
 
     func run(_ statement: Statement) throws -> Rows {
@@ -189,7 +193,6 @@ extension SQLiteConnection {
     func commit() throws { try step("COMMIT") }
 
     func rollback() {
-        copying = nil
         if sqlite3_get_autocommit(pointer) == 0 { try? execute("ROLLBACK") }
     }
 
@@ -206,7 +209,9 @@ extension SQLiteConnection {
     func openCursor(_ statement: Statement) throws -> Int {
         // Not from the cache: the same text may run meanwhile.
         let plan = try prepare(statement.sql.text)
-        guard plan.isReadOnly else { throw StorageError.statement(reason: "only a SELECT can be streamed", code: "0") }
+        guard plan.isReadOnly else {
+            throw StorageError.statement(reason: "only a SELECT can be streamed", code: "0")
+        }
         let code = try plan.bind(statement.sql.arguments)
         guard code == SQLITE_OK else { throw failure(code) }
         nextCursor += 1
@@ -226,36 +231,24 @@ extension SQLiteConnection {
 
     func closeCursor(_ cursor: Int) { cursors[cursor] = nil }
 
-    func beginCopy(into table: String, columns: [String], limit: Duration, _ ticket: Ticket) throws {
-        let marks = (1...max(1, columns.count)).map { "$\($0)" }.joined(separator: ", ")
-        let text = "INSERT INTO \(table) (\(columns.joined(separator: ", "))) VALUES (\(marks))"
-        copying = (try prepared(text), columns.count, 0, ticket, limit)
-    }
-
-    func putCopy(_ rows: [[SQLValue]]) throws {
-        guard let copy = copying else { throw StorageError.statement(reason: "no copy is under way", code: "0") }
-        requests.enter(copy.ticket, limit: copy.limit)
-        defer {
-            copy.statement.reset()
-            requests.leave()
-        }
-        for row in rows {
-            guard row.count == copy.width else {
-                throw StorageError.unsupportedValue(
-                    reason: "a row has \(row.count) values for \(copy.width) columns")
-            }
-            let bound = try copy.statement.bind(row)
+    func copy(_ rows: [[SQLValue]], into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws -> Int
+    {
+        let marks = target.columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
+        requests.enter(ticket, limit: limit)
+        defer { requests.leave() }
+        let plan = try prepared("INSERT INTO \(target.table) (\(target.columnList)) VALUES (\(marks))")
+        defer { plan.reset() }
+        for (index, row) in rows.enumerated() {
+            // One INSERT is too few steps for SQLite to ask in between.
+            if index % 256 == 0, requests.verdict != .goOn { throw failure(SQLITE_INTERRUPT) }
+            try target.check(row)
+            let bound = try plan.bind(row)
             guard bound == SQLITE_OK else { throw failure(bound) }
-            let code = sqlite3_step(copy.statement.pointer)
+            let code = sqlite3_step(plan.pointer)
             guard code == SQLITE_DONE else { throw failure(code) }
-            sqlite3_reset(copy.statement.pointer)
+            sqlite3_reset(plan.pointer)
         }
-        copying?.count += rows.count
-    }
-
-    func endCopy() throws -> Int {
-        defer { copying = nil }
-        return copying?.count ?? 0
+        return rows.count
     }
 }
 

@@ -38,12 +38,12 @@ final class SQLiteInterrupter: Interrupter {
 
     /// For a lock that another process holds: false to give up.
     func waitForLock(_ attempt: Int32) -> Bool {
-        guard verdict == .goOn else { return false }
+        guard verdict == .goOn, attempt < 2000 else { return false }
         _ = poll(nil, 0, min(1 + attempt / 4, 20))
         return true
     }
 
     /// The ticket itself carries the wish; the handlers look at it.
     func interrupt(_ ticket: Ticket) {}
-    func severIfOverdue() {}
+    func lookAfter() {}
 }

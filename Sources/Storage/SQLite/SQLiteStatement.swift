@@ -29,9 +29,10 @@ final class SQLiteStatement {
 
     private func readColumns() {
         let width = sqlite3_column_count(pointer)
-        names = ColumnNames((0..<width).map { index in
-            sqlite3_column_name(pointer, index).map { String(cString: $0) } ?? ""
-        })
+        names = ColumnNames(
+            (0..<width).map { index in
+                sqlite3_column_name(pointer, index).map { String(cString: $0) } ?? ""
+            })
         isTruth = (0..<width).map { index in
             guard let type = sqlite3_column_decltype(pointer, index) else { return false }
             return String(cString: type).uppercased().hasPrefix("BOOL")
@@ -69,7 +70,9 @@ final class SQLiteStatement {
         case .text(let value):
             var value = value
             return value.withUTF8 { bytes in
-                guard let start = bytes.baseAddress else { return convoke_bind_text(pointer, position, "", 0) }
+                guard let start = bytes.baseAddress else {
+                    return convoke_bind_text(pointer, position, "", 0)
+                }
                 return start.withMemoryRebound(to: CChar.self, capacity: bytes.count) {
                     convoke_bind_text(pointer, position, $0, Int32(clamping: bytes.count))
                 }
