@@ -113,7 +113,7 @@ let package = Package(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
-                "Accounts",
+                "Accounts", "CSodium",
             ],
             path: "Benchmarks", swiftSettings: strict),
 

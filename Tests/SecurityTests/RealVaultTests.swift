@@ -1,28 +1,31 @@
 import Core
-import Foundation
-import FoundationNetworking
 import HTTP
+import HTTPClient
 import Synchronization
+import TestServers
 import Testing
 
 @testable import Security
 
-private typealias Environment = Core.Environment
-
 /// What a Vault-compatible server itself says to all of this.
-@Suite(.timeLimit(.minutes(1)), .enabled(if: RealVault.address != nil)) struct `A real Vault` {
+@Suite(
+    .timeLimit(.minutes(2)),
+    .enabled("the server's binary is not installed") { try await TestServers.vault() != nil })
+struct `A real Vault` {
     private let root: VaultSettings
+    private let rootToken: Secret<String>
     private let transport: HTTPVaultTransport
 
-    init() throws {
-        let address = try #require(RealVault.address)
-        root = VaultSettings(address: address, login: .token(Secret(RealVault.rootToken)))
-        transport = HTTPVaultTransport(URLSessionClient(), address: address)
+    init() async throws {
+        let server = try #require(try await TestServers.vault())
+        rootToken = Secret(server.rootToken)
+        root = VaultSettings(address: server.url, login: .token(rootToken))
+        transport = HTTPVaultTransport(HTTPClient(), address: server.url)
     }
 
     private func admin(_ method: String, _ path: String, _ body: JSONValue? = nil) async throws -> JSONValue {
         let answer = try await transport.send(
-            VaultRequest(method, path, token: Secret(RealVault.rootToken), body: body.map { Secret($0) }))
+            VaultRequest(method, path, token: rootToken, body: body.map { Secret($0) }))
         try #require((200..<300).contains(answer.status), "\(path): \(answer.status)")
         return answer.body.expose()
     }
@@ -34,7 +37,7 @@ private typealias Environment = Core.Environment
         for (mount, type) in [("auth/approle", "approle"), ("mounts/transit", "transit")] {
             _ = try await transport.send(
                 VaultRequest(
-                    "POST", "/v1/sys/\(mount)", token: Secret(RealVault.rootToken),
+                    "POST", "/v1/sys/\(mount)", token: rootToken,
                     body: Secret(["type": .string(type)])))
         }
         let policy = """
@@ -141,7 +144,7 @@ private typealias Environment = Core.Environment
 
     @Test func `that is not there is unavailable`() async {
         let settings = VaultSettings(address: "http://127.0.0.1:1", login: .token(Secret("t")))
-        let nowhere = HTTPVaultTransport(URLSessionClient(), address: settings.address)
+        let nowhere = HTTPVaultTransport(HTTPClient(), address: settings.address)
         await #expect {
             try await Vault(settings, over: nowhere, log: .silent).read()
         } throws: { ($0 as? VaultError)?.isWorthRetrying == true }
@@ -152,11 +155,6 @@ private typealias Environment = Core.Environment
         let vault = Vault(root, over: transport, log: .silent)
         #expect(try await vault.read()["a"]?.expose() == "b")
     }
-}
-
-enum RealVault {
-    static let rootToken = "root"
-    static let address = ProcessInfo.processInfo.environment["CONVOKE_TEST_VAULT"]
 }
 
 /// Counts what is asked on the way.
@@ -172,19 +170,5 @@ private final class CountingTransport: VaultTransport {
     func send(_ request: VaultRequest) async throws -> VaultResponse {
         asked.withLock { $0.append((request.path, request.token?.expose())) }
         return try await inner.send(request)
-    }
-}
-
-/// HTTP as Foundation speaks it.
-private struct URLSessionClient: HTTPSending {
-    func send(_ request: ClientRequest) async throws -> ClientResponse {
-        guard let url = URL(string: request.url) else { throw ClientError.invalidURL }
-        var question = URLRequest(url: url)
-        question.httpMethod = request.method.rawValue
-        for field in request.headers.fields { question.setValue(field.value, forHTTPHeaderField: field.name) }
-        question.httpBody = Data(request.body.bytesAtHand ?? [])
-        let (data, answer) = try await URLSession.shared.data(for: question)
-        guard let answer = answer as? HTTPURLResponse else { throw ClientError.badAnswer(reason: "no HTTP") }
-        return ClientResponse(status: answer.statusCode, headers: [:], body: Body(Array(data)))
     }
 }
