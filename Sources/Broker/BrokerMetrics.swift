@@ -14,9 +14,11 @@ public struct BrokerMetrics: Sendable {
         published = metrics.counters(
             "broker_published_total", "Messages confirmed by the broker.", labels: ["queue"])
         consumed = metrics.counters(
-            "broker_consumed_total", "Handlers that ended, by what they decided.", labels: ["queue", "verdict"])
+            "broker_consumed_total", "Handlers that ended, by what they decided.",
+            labels: ["queue", "verdict"])
         redelivered = metrics.counters(
-            "broker_redelivered_total", "Deliveries after one that ended without a verdict.", labels: ["queue"])
+            "broker_redelivered_total", "Deliveries after one that ended without a verdict.",
+            labels: ["queue"])
         dead = metrics.counters("broker_dead_total", "Messages that became dead letters.", labels: ["queue"])
         inFlight = metrics.gauges("broker_in_flight", "Handlers that run now.", labels: ["queue"])
         depth = metrics.gauges("broker_queue_depth", "Messages that wait to be taken.", labels: ["queue"])
@@ -34,7 +36,8 @@ public struct DepthWatch: Service {
     private let time: any TimeSource
 
     public init(
-        _ broker: any Broker, queues: [Queue], metrics: BrokerMetrics, every interval: Duration = .seconds(15),
+        _ broker: any Broker, queues: [Queue], metrics: BrokerMetrics,
+        every interval: Duration = .seconds(15),
         time: any TimeSource
     ) {
         self.broker = broker

@@ -109,7 +109,8 @@ struct QueueBook: Sendable {
 
     func knows(_ name: String) -> Bool {
         byName[name] != nil
-            || name.hasSuffix(Queue.deadSuffix) && byName[String(name.dropLast(Queue.deadSuffix.count))] != nil
+            || name.hasSuffix(Queue.deadSuffix)
+                && byName[String(name.dropLast(Queue.deadSuffix.count))] != nil
     }
 
     func require(_ name: String) throws(BrokerError) {
@@ -128,7 +129,8 @@ extension Verdict {
 
     /// Asks the handler; an error becomes a retry after the queue's backoff.
     init(
-        of delivery: Delivery, _ queue: Queue?, _ handler: @Sendable (Delivery) async throws -> Verdict, _ log: Log
+        of delivery: Delivery, _ queue: Queue?, _ handler: @Sendable (Delivery) async throws -> Verdict,
+        _ log: Log
     ) async {
         do {
             self = try await handler(delivery)

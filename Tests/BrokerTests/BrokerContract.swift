@@ -1,7 +1,7 @@
 import Broker
 import Core
-import Testing
 import TestServers
+import Testing
 
 /// What every broker must do, asked of each one we ship.
 @Suite struct `A broker` {
@@ -333,7 +333,8 @@ import TestServers
         let seen = Collector()
         let consuming = consumers.map { broker in
             Task {
-                try await broker.consume(["work"], ConsumerOptions(concurrency: 8, prefetch: 20)) { delivery in
+                try await broker.consume(["work"], ConsumerOptions(concurrency: 8, prefetch: 20)) {
+                    delivery in
                     seen.add(delivery)
                     return .ack
                 }
@@ -343,7 +344,9 @@ import TestServers
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<publishers {
                 group.addTask {
-                    for count in 0..<each { try await publisher.publish(.named("\(number)-\(count)"), to: "work") }
+                    for count in 0..<each {
+                        try await publisher.publish(.named("\(number)-\(count)"), to: "work")
+                    }
                 }
             }
             try await group.waitForAll()

@@ -35,11 +35,13 @@ enum Engine: String, CaseIterable, Sendable, CustomTestStringConvertible {
                 metrics: metrics,
                 open: {
                     RabbitMQBroker(
-                        address, queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(), log: .testing)
+                        address, queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(),
+                        log: .testing)
                 },
                 crash: { queue in
                     let link = Link(
-                        address: address, book: QueueBook(queues), settings: RabbitMQSettings(), time: SystemTime(),
+                        address: address, book: QueueBook(queues), settings: RabbitMQSettings(),
+                        time: SystemTime(),
                         log: .silent, metrics: BrokerMetrics(Metrics()))
                     let connection = try link.connect(name: "doomed")
                     try connection.limitUnacknowledged(to: 1, on: 1)
@@ -72,14 +74,17 @@ extension World {
             open: {
                 // Each with connections of its own, as another process would have.
                 SQLBroker(
-                    location.open(), queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(), log: .testing)
+                    location.open(), queues: queues, metrics: BrokerMetrics(metrics), time: SystemTime(),
+                    log: .testing)
             },
             crash: { queue in
                 let store = SQLQueueStore(database: database)
                 let now = SystemTime().now
                 try await store.sayAlive("doomed", until: now - .seconds(1))
                 guard
-                    let claimed = try await store.claim(queue, isLiving: true, for: "doomed", count: 1, at: now).first
+                    let claimed = try await store.claim(
+                        queue, isLiving: true, for: "doomed", count: 1, at: now
+                    ).first
                 else { throw NeverHappened() }
                 // Whoever comes next finds the claim void.
                 _ = try await store.release(everyone: false, at: now)

@@ -7,7 +7,8 @@ import Testing
     @Test(arguments: [
         (Duration.zero, Duration?.none), (.milliseconds(-5), nil), (.milliseconds(1), .milliseconds(100)),
         (.milliseconds(100), .milliseconds(100)), (.milliseconds(101), .milliseconds(100)),
-        (.milliseconds(480), .milliseconds(500)), (.seconds(1), .milliseconds(500)), (.seconds(59), .minutes(1)),
+        (.milliseconds(480), .milliseconds(500)), (.seconds(1), .milliseconds(500)),
+        (.seconds(59), .minutes(1)),
         (.minutes(50), .minutes(15)), (.days(9), .days(1)),
     ])
     func `begins with the rung that fits`(remaining: Duration, rung: Duration?) {
@@ -114,7 +115,8 @@ import Testing
 
 @Suite struct `A RabbitMQ address` {
     @Test func `is read from a URL`() throws {
-        let address = try #require(AMQPAddress("amqps://us%40er:pa%3Ass@mq.example:5999/my%2Fhost?heartbeat=5"))
+        let address = try #require(
+            AMQPAddress("amqps://us%40er:pa%3Ass@mq.example:5999/my%2Fhost?heartbeat=5"))
         #expect(address.host == "mq.example")
         #expect(address.port == 5999)
         #expect(address.user == "us@er")
@@ -130,7 +132,9 @@ import Testing
         #expect(AMQPAddress("amqp://[::1]:5673/")?.host == "::1")
     }
 
-    @Test(arguments: ["", "localhost", "http://localhost", "amqp://", "amqp://host:0", "amqp://host:x", "amqp://a%zz@h"])
+    @Test(arguments: [
+        "", "localhost", "http://localhost", "amqp://", "amqp://host:0", "amqp://host:x", "amqp://a%zz@h",
+    ])
     func `is refused when it is none`(text: String) {
         #expect(AMQPAddress(text) == nil)
     }

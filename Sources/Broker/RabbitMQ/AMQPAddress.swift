@@ -30,7 +30,8 @@ public struct AMQPAddress: Sendable, Equatable, CustomStringConvertible {
             credentials = rest[..<at]
             rest = rest[rest.index(after: at)...]
         }
-        let userAndPassword = credentials.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let userAndPassword = credentials.split(
+            separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         var port = isEncrypted ? 5671 : 5672
         var host = rest
         if rest.hasPrefix("["), let end = rest.firstIndex(of: "]") {
@@ -70,7 +71,8 @@ private func decoded(_ text: Substring) -> String? {
             bytes.append(byte)
             continue
         }
-        guard let digits = String(rest.prefix(2)), digits.utf8.count == 2, let value = UInt8(digits, radix: 16)
+        guard let digits = String(rest.prefix(2)), digits.utf8.count == 2,
+            let value = UInt8(digits, radix: 16)
         else { return nil }
         bytes.append(value)
         rest = rest.dropFirst(2)

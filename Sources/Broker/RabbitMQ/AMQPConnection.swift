@@ -30,7 +30,8 @@ final class AMQPConnection {
         self.state = state
         self.heartbeat = heartbeat
         let limit = Int32(clamping: timeout.milliseconds)
-        guard let socket = address.isEncrypted ? amqp_ssl_socket_new(state) : amqp_tcp_socket_new(state) else {
+        guard let socket = address.isEncrypted ? amqp_ssl_socket_new(state) : amqp_tcp_socket_new(state)
+        else {
             amqp_destroy_connection(state)
             throw .unavailable(reason: "out of memory", mayHaveRun: false)
         }

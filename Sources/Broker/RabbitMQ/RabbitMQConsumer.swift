@@ -122,7 +122,9 @@ final class RabbitMQConsumer: Sendable {
                     for held in state.takeHeld(since: system.uptime - link.settings.maximumHold) {
                         handBack(held, &state)
                     }
-                    while state.handlers < options.concurrency, let held = state.next() { start(held, &state) }
+                    while state.handlers < options.concurrency, let held = state.next() {
+                        start(held, &state)
+                    }
                 }
                 for channel in state.channels {
                     for ack in state.windows[Int(channel) - 1].take() {
@@ -209,7 +211,8 @@ final class RabbitMQConsumer: Sendable {
         let name = queues[index]
         if incoming.returns > 0 || incoming.isRedelivered { link.metrics.redelivered[name].increment() }
         if let moment = incoming.notBefore, moment > link.time.now {
-            return errand(incoming, &state, incoming.forwarded(to: name, attempt: incoming.begun, notBefore: moment))
+            return errand(
+                incoming, &state, incoming.forwarded(to: name, attempt: incoming.begun, notBefore: moment))
         }
         if let queue = link.book.living(name), incoming.begun > queue.maximumAttempts {
             let reason = "\(queue.maximumAttempts) attempts ended without a verdict"
@@ -244,7 +247,8 @@ final class RabbitMQConsumer: Sendable {
         let name = queues[Int(incoming.channel) - 1]
         let delivery = Delivery(
             message: incoming.message, queue: name,
-            attempt: link.book.living(name) == nil ? incoming.attempt : incoming.begun, reason: incoming.reason)
+            attempt: link.book.living(name) == nil ? incoming.attempt : incoming.begun,
+            reason: incoming.reason)
         // Not a child of `run`: cancelling that must not cancel what has begun.
         Task.detached { [self] in
             let outcome = await handle(delivery)
@@ -294,7 +298,8 @@ final class RabbitMQConsumer: Sendable {
             attempt: delivery.attempt, reason: reason)
     }
 
-    private func buried(_ incoming: Incoming, from queue: String, attempt: Int, _ reason: String) -> Outgoing {
+    private func buried(_ incoming: Incoming, from queue: String, attempt: Int, _ reason: String) -> Outgoing
+    {
         bury(Delivery(message: incoming.message, queue: queue, attempt: attempt), reason)
     }
 
@@ -305,7 +310,10 @@ final class RabbitMQConsumer: Sendable {
         } catch {
             link.log.error(
                 "broker.move-failed",
-                ["queue": .id(outgoing.routingKey), "message": .id(outgoing.message.id), "error": .error(error)])
+                [
+                    "queue": .id(outgoing.routingKey), "message": .id(outgoing.message.id),
+                    "error": .error(error),
+                ])
             // It stays with the server and comes again; not at once, or an outage would become a busy loop.
             try? await link.time.sleep(for: .seconds(1))
             return .giveBack

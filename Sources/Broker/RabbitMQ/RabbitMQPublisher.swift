@@ -93,7 +93,9 @@ final class RabbitMQPublisher: Sendable {
             guard !inbox.isClosed else { return (.refuse, false) }
             var mustSweep = false
             if let waiter {
-                while let first = inbox.deadlines.first, first.waiter.isFinished { inbox.deadlines.removeFirst() }
+                while let first = inbox.deadlines.first, first.waiter.isFinished {
+                    inbox.deadlines.removeFirst()
+                }
                 inbox.deadlines.append((moment, waiter))
                 mustSweep = !inbox.isSweeping
                 inbox.isSweeping = true
@@ -166,7 +168,8 @@ final class RabbitMQPublisher: Sendable {
                     return
                 }
                 guard system.uptime >= reconnection.nextAttempt else {
-                    let error = reconnection.failure ?? .unavailable(reason: "not connected", mayHaveRun: false)
+                    let error =
+                        reconnection.failure ?? .unavailable(reason: "not connected", mayHaveRun: false)
                     for request in waiting { request.fail(told(error, request)) }
                     waiting = []
                     wakeUp.wait(limit: reconnection.nextAttempt - system.uptime + .milliseconds(1))
@@ -233,7 +236,9 @@ final class RabbitMQPublisher: Sendable {
     /// A message that was sent before may have arrived, whatever became of the connection.
     private func told(_ error: BrokerError, _ request: Request) -> BrokerError {
         guard case .unavailable(let reason, _) = error else { return error }
-        guard case .publish(let pending) = request else { return .unavailable(reason: reason, mayHaveRun: false) }
+        guard case .publish(let pending) = request else {
+            return .unavailable(reason: reason, mayHaveRun: false)
+        }
         return .unavailable(reason: reason, mayHaveRun: pending.sends > 0)
     }
 
@@ -262,7 +267,8 @@ final class RabbitMQPublisher: Sendable {
             // Whoever waited has been told that its time is up: sending it now would only surprise.
             guard !pending.waiter.isFinished else { return }
             guard pending.sends < Self.maximumSends else {
-                let error = BrokerError.unavailable(reason: "the connection breaks on this message", mayHaveRun: true)
+                let error = BrokerError.unavailable(
+                    reason: "the connection breaks on this message", mayHaveRun: true)
                 pending.waiter.finish(.failure(error))
                 return
             }

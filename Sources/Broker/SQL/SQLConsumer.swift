@@ -137,7 +137,8 @@ final class SQLConsumer: Sendable {
             return await bury(claimed, in: queue, attempt: claimed.attempt - 1, reason)
         }
         let delivery = Delivery(
-            message: claimed.message, queue: claimed.queue, attempt: max(1, claimed.attempt), reason: claimed.reason)
+            message: claimed.message, queue: claimed.queue, attempt: max(1, claimed.attempt),
+            reason: claimed.reason)
         broker.metrics.inFlight[claimed.queue].add(1)
         let verdict = await Verdict(of: delivery, queue, handler, broker.log)
         broker.metrics.inFlight[claimed.queue].add(-1)

@@ -83,7 +83,8 @@ struct SQLQueueStore: Sendable {
     // MARK: - The three ends of a claim; false when it was void already
 
     func delete(_ seq: Int64, of holder: String) async throws -> Bool {
-        try await database.run("DELETE FROM broker_message WHERE seq = \(seq) AND holder = \(holder)").affected > 0
+        try await database.run("DELETE FROM broker_message WHERE seq = \(seq) AND holder = \(holder)")
+            .affected > 0
     }
 
     func putBack(_ seq: Int64, of holder: String, visibleAt: Timestamp) async throws -> Bool {
@@ -96,7 +97,8 @@ struct SQLQueueStore: Sendable {
     }
 
     func bury(
-        _ seq: Int64, of holder: String, in deadLetters: String, attempt: Int, reason: String, at now: Timestamp
+        _ seq: Int64, of holder: String, in deadLetters: String, attempt: Int, reason: String,
+        at now: Timestamp
     ) async throws -> Bool {
         try await database.run(
             """

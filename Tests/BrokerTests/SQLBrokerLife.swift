@@ -1,0 +1,232 @@
+import Core
+import Storage
+import Synchronization
+import TestServers
+import Testing
+
+@testable import Broker
+
+@Suite struct `A broker in SQL` {
+    private let noon = Timestamp(seconds: 1_750_000_000)
+
+    private func broker(
+        _ database: any Database, time: any TimeSource, isExclusive: Bool = false,
+        pollInterval: Duration = .hours(1)
+    ) -> SQLBroker {
+        var settings = SQLBrokerSettings()
+        settings.isExclusive = isExclusive
+        settings.pollInterval = pollInterval
+        settings.backoff = Backoff(first: .milliseconds(1), ceiling: .milliseconds(10))
+        return SQLBroker(
+            database, queues: [Queue("work")], settings: settings, metrics: BrokerMetrics(Metrics()),
+            time: time,
+            log: .testing)
+    }
+
+    private func file() async throws -> DatabaseLocation {
+        .sqlite(try await TestServers.directory() + ".db")
+    }
+
+    private func consume(_ broker: SQLBroker, _ seen: Collector) -> Task<Void, any Error> {
+        Task {
+            try await broker.consume(["work"]) { delivery in
+                seen.add(delivery)
+                return .ack
+            }
+        }
+    }
+
+    @Test func `gives back at once, after a restart, what its former life held`() async throws {
+        let location = try await file()
+        let time = ManualTime(noon)
+        let former = location.open()
+        let first = broker(former, time: time, isExclusive: true)
+        try await first.publish(.named("m-1"), to: "work")
+        try await first.publish(.named("later"), to: "work", after: .hours(1))
+        let claimed = try await SQLQueueStore(database: former).claim(
+            "work", isLiving: true, for: "former", count: 10, at: time.now)
+        #expect(claimed.map(\.message.id) == ["m-1"])
+        await former.close()
+
+        let database = location.open()
+        let second = broker(database, time: time, isExclusive: true)
+        let seen = Collector()
+        let consumer = consume(second, seen)
+        await seen.wait(for: 1)
+        #expect(seen.deliveries == [Delivery(message: .named("m-1"), queue: "work", attempt: 2)])
+        await time.waitForSleepers(1)
+        time.advance(by: .hours(1))
+        await seen.wait(for: 2)
+        #expect(seen.ids == ["m-1", "later"])
+        consumer.cancel()
+        try await consumer.value
+        await database.close()
+    }
+
+    @Test func `wakes its consumers at once, without looking at the clock`() async throws {
+        let database = try await file().open()
+        let time = ManualTime(noon)
+        let broker = broker(database, time: time)
+        let seen = Collector()
+        let consumer = consume(broker, seen)
+        // The heartbeat, and the wait for the next look in an hour.
+        await time.waitForSleepers(2)
+        try await broker.publish(.named("m-1"), to: "work")
+        await seen.wait(for: 1)
+        consumer.cancel()
+        try await consumer.value
+        await database.close()
+    }
+
+    @Test func `sees what another process has published when it looks`() async throws {
+        let location = try await file()
+        let (mine, theirs) = (location.open(), location.open())
+        let time = ManualTime(noon)
+        let seen = Collector()
+        let consumer = consume(broker(mine, time: time, pollInterval: .seconds(1)), seen)
+        await time.waitForSleepers(2)
+        try await broker(theirs, time: time).publish(.named("m-1"), to: "work")
+        time.advance(by: .seconds(1))
+        await seen.wait(for: 1)
+        consumer.cancel()
+        try await consumer.value
+        await mine.close()
+        await theirs.close()
+    }
+
+    @Test func `leaves a message with a consumer that says it lives, and takes it from one that does not`()
+        async throws
+    {
+        let database = try await file().open()
+        let time = ManualTime(noon)
+        let broker = broker(database, time: time)
+        let store = SQLQueueStore(database: database)
+        try await broker.publish(.named("m-1"), to: "work")
+        try await store.sayAlive("other", until: time.now + .seconds(30))
+        _ = try await store.claim("work", isLiving: true, for: "other", count: 1, at: time.now)
+        let seen = Collector()
+        let consumer = consume(broker, seen)
+        await time.waitForSleepers(2)
+        // Two heartbeats later the other one still has its lease.
+        for _ in 1...2 {
+            time.advance(by: .seconds(10))
+            try await eventually { try await alive(database).contains(time.now + .seconds(30)) }
+            await time.waitForSleepers(2)
+        }
+        #expect(seen.ids.isEmpty)
+        time.advance(by: .seconds(11))
+        await seen.wait(for: 1)
+        #expect(seen.deliveries.map(\.attempt) == [2])
+        // Too late: the claim is void.
+        #expect(try await !store.delete(1, of: "other"))
+        consumer.cancel()
+        try await consumer.value
+        await database.close()
+    }
+
+    @Test func `begins what it has claimed when the answer got lost`() async throws {
+        let database = FaultyDatabase(try await file().open())
+        let broker = broker(database, time: SystemTime())
+        try await broker.publish(.named("m-1"), to: "work")
+        database.fail("WITH chosen", after: true)
+        let seen = Collector()
+        let consumer = consume(broker, seen)
+        await seen.wait(for: 1)
+        consumer.cancel()
+        try await consumer.value
+        #expect(seen.deliveries.map(\.attempt) == [1])
+        #expect(database.failures == 1)
+        #expect(try await broker.depth(of: "work") == 0)
+        await database.close()
+    }
+
+    @Test func `writes a verdict down until it stays written`() async throws {
+        let database = FaultyDatabase(try await file().open())
+        let broker = broker(database, time: SystemTime())
+        try await broker.publish(.named("m-1"), to: "work")
+        database.fail("DELETE FROM broker_message", after: false)
+        let seen = Collector()
+        let consumer = consume(broker, seen)
+        await seen.wait(for: 1)
+        consumer.cancel()
+        try await consumer.value
+        #expect(database.failures == 1)
+        let rows = try await database.run("SELECT id FROM broker_message")
+        #expect(rows.isEmpty)
+        #expect(seen.ids == ["m-1"])
+        await database.close()
+    }
+
+    @Test func `tells a publisher that the database is away`() async throws {
+        let database = FaultyDatabase(try await file().open())
+        let broker = broker(database, time: SystemTime())
+        try await broker.ping()
+        database.fail("INSERT INTO broker_message", after: false)
+        await #expect(throws: BrokerError.unavailable(reason: "planted", mayHaveRun: false)) {
+            try await broker.publish(.named("m-1"), to: "work")
+        }
+        await database.close()
+    }
+
+    private func alive(_ database: any Database) async throws -> [Timestamp] {
+        try await database.run("SELECT alive_until FROM broker_consumer").map {
+            try $0.timestamp("alive_until")
+        }
+    }
+}
+
+/// A database whose next statement of a kind fails: before it runs, or after, so that the answer is lost.
+private final class FaultyDatabase: Database {
+    private struct Plan {
+        var prefix: String?
+        var isAfter = false
+        var failures = 0
+    }
+    private let inner: any Database
+    private let plan = Mutex(Plan())
+
+    init(_ inner: any Database) { self.inner = inner }
+
+    var dialect: Dialect { inner.dialect }
+    var failures: Int { plan.withLock { $0.failures } }
+
+    func fail(_ prefix: String, after: Bool) {
+        plan.withLock {
+            $0.prefix = prefix
+            $0.isAfter = after
+        }
+    }
+
+    func run(_ sql: SQL, timeout: Duration?) async throws -> Rows {
+        let isAfter = plan.withLock { plan -> Bool? in
+            guard let prefix = plan.prefix, sql.text.hasPrefix(prefix) else { return nil }
+            plan.prefix = nil
+            plan.failures += 1
+            return plan.isAfter
+        }
+        guard let isAfter else { return try await inner.run(sql, timeout: timeout) }
+        if isAfter { _ = try await inner.run(sql, timeout: timeout) }
+        throw StorageError.unavailable(reason: "planted", mayHaveRun: isAfter)
+    }
+
+    func transaction<Result: Sendable>(
+        isolation: Isolation, timeout: Duration?,
+        _ body: @escaping @Sendable (any Transaction) throws -> Result
+    ) async throws -> Result {
+        try await inner.transaction(isolation: isolation, timeout: timeout, body)
+    }
+
+    func stream(
+        _ sql: SQL, chunk: Int, timeout: Duration?, _ body: ([Row]) async throws -> Void
+    ) async throws {
+        try await inner.stream(sql, chunk: chunk, timeout: timeout, body)
+    }
+
+    func copy<Chunks: AsyncSequence>(
+        into table: StaticString, columns: [StaticString], rows: Chunks
+    ) async throws -> Int where Chunks.Element == [[SQLValue]] {
+        try await inner.copy(into: table, columns: columns, rows: rows)
+    }
+
+    func close() async { await inner.close() }
+}
