@@ -46,7 +46,7 @@ enum ForwardedHeaders {
     /// `_` and `-` are the same to some software, so to this too.
     private static func isOurs(_ name: String) -> Bool {
         let name = name.replacing("_", with: "-")
-        return name.hasPrefix("x-convoke-") || name.hasPrefix("x-forwarded-")
+        return name.hasPrefix("x-convoke-") || name.hasPrefix("x-forwarded-") || name.hasPrefix("x-user-")
     }
 
     private static func connectionNames(_ headers: Headers) -> Set<String> {

@@ -22,6 +22,8 @@ struct RoutePath: Equatable {
             case Bytes(".".utf8): continue
             case Bytes("..".utf8):
                 guard segments.popLast() != nil else { return nil }
+            // Some servers cut parameters off before they look for dots.
+            case _ where segment.starts(with: ".;".utf8) || segment.starts(with: "..;".utf8): return nil
             default: segments.append(segment)
             }
         }

@@ -59,7 +59,7 @@ public struct AssembledService: Sendable {
     /// Answers operators at an address of their own, where there is one.
     public let operators: (address: ListeningAddress, router: Router)?
     /// In the order of their start.
-    let services: [any Service]
+    public let services: [any Service]
 }
 
 /// Opens what the service needs and wires its routes, short of a socket.
