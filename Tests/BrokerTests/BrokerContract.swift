@@ -4,7 +4,7 @@ import TestServers
 import Testing
 
 /// What every broker must do, asked of each one we ship.
-@Suite struct `A broker` {
+@Suite(.timeLimit(.minutes(2))) struct `A broker` {
     @Test(arguments: Engine.available)
     func `hands a message over with everything it carries`(engine: Engine) async throws {
         let world = try await engine.world([Queue("work")])

@@ -8,7 +8,8 @@ import Testing
     import Glibc
 #endif
 
-@Suite(.enabled(if: TestServers.areAvailable)) struct `A RabbitMQ broker whose server goes away` {
+@Suite(.enabled(if: TestServers.areAvailable), .timeLimit(.minutes(3)))
+struct `A RabbitMQ broker whose server goes away` {
     private func broker(
         _ address: AMQPAddress, _ queues: [Queue] = [Queue("work")], deadline: Duration = .seconds(10),
         log: Log = .testing, metrics: Metrics = Metrics()
@@ -74,15 +75,19 @@ import Testing
         let broker = broker(address, metrics: metrics)
         let confirmed = Names()
         let failures = Names()
+        let gate = Gate()
         let seen = Collector()
         let handled = Names()
         let consumer = Task {
             try await broker.consume(["work"], ConsumerOptions(concurrency: 8, prefetch: 32)) { delivery in
+                // One is in the middle of its work when the server dies.
+                if delivery.message.id == "held" && delivery.attempt == 1 { await gate.pass() }
                 handled.add(delivery.message.id)
                 seen.add(delivery)
                 return .ack
             }
         }
+        try await broker.publish(.named("held"), to: "work")
         try await broker.publish(.named("first"), to: "work")
         await seen.wait(for: 1)
         try await eventually { knowsItsQueues(directory) }
@@ -119,6 +124,9 @@ import Testing
         try await eventually { confirmed.all.count >= again }
         publishers.cancel()
         await publishers.value
+        // Unacknowledged, it came again.
+        try await eventually { seen.deliveries.contains { $0.message.id == "held" && $0.attempt == 2 } }
+        gate.open()
         try await eventually { confirmed.all.isSubset(of: handled.all) }
         try await eventually { try await broker.depth(of: "work") == 0 }
         #expect(try await broker.depth(of: "work.dead") == 0)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Broker
 
-@Suite struct `A broker in SQL` {
+@Suite(.timeLimit(.minutes(2))) struct `A broker in SQL` {
     private let noon = Timestamp(seconds: 1_750_000_000)
 
     private func broker(
@@ -119,6 +119,28 @@ import Testing
         #expect(seen.deliveries.map(\.attempt) == [2])
         // Too late: the claim is void.
         #expect(try await !store.delete(1, of: "other"))
+        consumer.cancel()
+        try await consumer.value
+        await database.close()
+    }
+
+    @Test func `keeps a message until its handler has decided`() async throws {
+        let database = try await file().open()
+        let broker = broker(database, time: SystemTime())
+        try await broker.publish(.named("m-1"), to: "work")
+        let seen = Collector()
+        let gate = Gate()
+        let consumer = Task {
+            try await broker.consume(["work"]) { delivery in
+                seen.add(delivery)
+                await gate.pass()
+                return .ack
+            }
+        }
+        await seen.wait(for: 1)
+        #expect(try await database.run("SELECT id FROM broker_message").count == 1)
+        gate.open()
+        try await eventually { try await database.run("SELECT id FROM broker_message").isEmpty }
         consumer.cancel()
         try await consumer.value
         await database.close()

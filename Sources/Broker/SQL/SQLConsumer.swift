@@ -98,15 +98,17 @@ final class SQLConsumer: Sendable {
 
     private func claim() async throws {
         let (store, holder, now) = (store, holder, time.now)
+        // Counted once: what ends meanwhile makes room for the first queue again, not for the next.
+        var free = options.concurrency - runningCount
         for queue in queues {
-            let free = options.concurrency - runningCount
             guard free > 0, !Task.isCancelled else { return }
             let isLiving = broker.book.living(queue) != nil
             // Cancelled half way it could have claimed what nobody then begins.
-            let claimed = try await shielded {
+            let claimed = try await shielded { [free] in
                 try await store.claim(queue, isLiving: isLiving, for: holder, count: free, at: now)
             }
             for one in claimed { start(one) }
+            free -= claimed.count
         }
     }
 
