@@ -185,8 +185,8 @@ private final class BareLoop {
                             amqp_basic_publish(
                                 state, 1, amqp_empty_bytes, bytes(queue), 1, 0, &properties,
                                 amqp_bytes_t(
-                                    len: bytes.count,
-                                    bytes: UnsafeMutableRawPointer(mutating: bytes.baseAddress)))
+                                    len: content.count,
+                                    bytes: UnsafeMutableRawPointer(mutating: content.baseAddress)))
                         }
                         guard status == 0 else { throw BareFailure(step: "publishing") }
                     }
