@@ -183,7 +183,7 @@ import Testing
         let database = FaultyDatabase(try await file().open("broker", .patient))
         let broker = broker(database, time: SystemTime())
         try await broker.publish(.named("m-1"), to: "work")
-        database.fail("WITH chosen", after: true)
+        database.fail("UPDATE broker_message SET holder = $1", after: true)
         let seen = Collector()
         let consumer = consume(broker, seen)
         try await seen.wait(for: 1)
