@@ -28,15 +28,22 @@ extension Benchmark {
                 return try await publishRate(broker, report)
             },
             limit: {
-                try await bare(port) { loop in
-                    try loop.purge()
-                    return try loop.publishRate()
+                // The better of two ways to keep 64 in flight: one for each that is confirmed, or all at once.
+                var best = 0.0
+                for open in [63, 0] as [UInt64] {
+                    best = max(
+                        best,
+                        try await bare(port) { loop in
+                            try loop.purge()
+                            return try loop.publishRate(leaving: open)
+                        })
                 }
+                return best
             }, limitName: "librabbitmq, 64 in flight")
         // What the kind of queue costs, by which deliveries are counted and nothing confirmed is lost.
         let classic = try await bare(port) { loop in
             try loop.declareClassic("classic")
-            return try loop.publishRate()
+            return try loop.publishRate(leaving: 0)
         }
         await report.note("librabbitmq to a durable classic queue: \(rate(classic)) a second")
 
@@ -58,17 +65,21 @@ extension Benchmark {
             }, limitName: "librabbitmq, one ack for 50")
         await broker.close()
         try await server.stop()
+    }
 
+    /// Without a peer: what one gets who runs no server. Each message is on the disk before it is confirmed.
+    static let brokerEmbedded = Benchmark(name: "broker-embedded", summary: "the same on SQLite") { report in
+        let folder = try await TemporaryFolder(named: "convoke-bench-embedded")
         let database = DatabaseLocation.sqlite(folder.path + "/broker.db").open()
         var settings = SQLBrokerSettings()
         settings.isExclusive = true
         let embedded = SQLBroker(
-            database, queues: queues, settings: settings, metrics: metrics, time: SystemTime(), log: .silent)
+            database, queues: [Queue("bench")], settings: settings, metrics: BrokerMetrics(Metrics()),
+            time: SystemTime(), log: .silent)
         let published = try await publishRate(embedded, report)
         let waiting = try await embedded.depth(of: "bench")
         let consumed = try await consumeRate(embedded, waiting, ConsumerOptions(concurrency: 100))
-        await report.note(
-            "embedded, on SQLite: \(rate(published)) published and \(rate(consumed)) consumed a second")
+        await report.note("\(rate(published)) published and \(rate(consumed)) consumed a second")
         await database.close()
     }
 }
@@ -154,11 +165,13 @@ private final class BareLoop {
         try check(amqp_get_rpc_reply(state), "declaring")
     }
 
-    /// With 64 in flight all the time, for a second.
-    func publishRate() throws -> Double {
+    /// For a second: up to 64 in flight, filled up whenever no more than `open` are left.
+    func publishRate(leaving open: UInt64) throws -> Double {
         let time = SystemTime()
         let start = time.uptime
-        while time.uptime - start < .seconds(1) { try publish(64 - Int(published - confirmed), leaving: 63) }
+        while time.uptime - start < .seconds(1) {
+            try publish(64 - Int(published - confirmed), leaving: open)
+        }
         try publish(0, leaving: 0)
         return Double(published) / (time.uptime - start).inSeconds
     }
@@ -206,11 +219,7 @@ private final class BareLoop {
             if ack.multiple != 0 {
                 confirmed = max(confirmed, ack.delivery_tag)
             } else {
-                if ack.delivery_tag == confirmed + 1 {
-                    confirmed += 1
-                } else {
-                    early.insert(ack.delivery_tag)
-                }
+                early.insert(ack.delivery_tag)
             }
             while early.remove(confirmed + 1) != nil { confirmed += 1 }
         }
