@@ -32,20 +32,17 @@ extension Benchmark {
 
         /// Load, a kill in the middle of it, load again, and then quiet.
         func round() async throws {
-            let publishers = Task.detached {
-                await withTaskGroup(of: Void.self) { group in
-                    for _ in 0..<16 { group.addTask { await publish(broker, ledger, time) } }
-                }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<16 { group.addTask { await publish(broker, ledger, time) } }
+                defer { group.cancelAll() }
+                try await ledger.reach(ledger.confirmedCount + 1000, time)
+                // RabbitMQ 3.10 needs half a second to write down which queues are new.
+                try await time.sleep(for: .seconds(1))
+                await server.kill()
+                try await time.sleep(for: .milliseconds(300))
+                try await server.start()
+                try await ledger.reach(ledger.confirmedCount + 1000, time)
             }
-            try await ledger.reach(ledger.confirmedCount + 1000, time)
-            // RabbitMQ 3.10 needs half a second to write down which queues are new.
-            try await time.sleep(for: .seconds(1))
-            await server.kill()
-            try await time.sleep(for: .milliseconds(300))
-            try await server.start()
-            try await ledger.reach(ledger.confirmedCount + 1000, time)
-            publishers.cancel()
-            await publishers.value
             let start = time.uptime
             while ledger.openCount > 0, time.uptime - start < .seconds(60) {
                 try await time.sleep(for: .milliseconds(50))
