@@ -117,7 +117,8 @@ let package = Package(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
-                "Accounts", "CSodium",
+                // The bare libraries that some benchmarks compare with.
+                "Accounts", "CSodium", "CRabbitMQ",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
