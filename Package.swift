@@ -117,7 +117,7 @@ let package = Package(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
-                "Accounts", "CSodium",
+                "Accounts", "CCurl", "CSodium",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
