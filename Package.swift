@@ -118,7 +118,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CSodium", "CRabbitMQ",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
