@@ -38,7 +38,7 @@ struct Convoke {
             let environment = Environment.process.setting([
                 "DATA_DIR": options.dataFolder, "CONVOKE_SEED": String(options.seed),
             ])
-            let resources = try await ProcessResources.open(environment, log: log)
+            let resources = try await ProcessResources.open(environment, for: services, log: log)
             let all = try await processServices(services, resources, log: log)
             announce(Environment.process)
             return all
