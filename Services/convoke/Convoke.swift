@@ -48,7 +48,11 @@ struct Convoke {
     /// Said on standard output, apart from the log, because it is for a person.
     static func announce(_ environment: Environment) {
         let base = Int(environment.string("CONVOKE_PORT_BASE", default: "8000")) ?? 8000
-        print("Convoke is up: http://127.0.0.1:\(base)   (Ctrl-C stops it)")
+        printLine("Convoke is up: http://127.0.0.1:\(base)   (Ctrl-C stops it)")
+    }
+
+    static func printLine(_ line: String) {
+        print(line)
         flushStandardOutput()
     }
 }

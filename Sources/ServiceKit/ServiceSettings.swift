@@ -90,7 +90,7 @@ public struct ServiceSettings: Sendable {
 
 /// Reads everything that this process and its services will read, and throws with all mistakes together: an
 /// operator mends them in one go, and nothing has been opened yet.
-func checkSettings(of services: [ServiceDefinition], in environment: Environment) throws(ConfigurationError) {
+public func checkSettings(of services: [ServiceDefinition], in environment: Environment) throws(ConfigurationError) {
     var mistakes: [String] = []
     func gather(_ read: () throws(ConfigurationError) -> Void) {
         do {
