@@ -102,7 +102,7 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
+                "Core", "Security", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
             ],
