@@ -72,7 +72,7 @@ public struct ServiceContext: Sendable {
 /// What a service adds to what all have.
 public struct ServiceParts: Sendable {
     public var routes: @Sendable (inout Router) -> Void
-    /// Middleware of its own, inside the common one.
+    /// What runs beside the listener.
     public var workers: [any Service]
     /// What its health depends on beside its database, cache and queue.
     public var components: [Component]
@@ -80,12 +80,15 @@ public struct ServiceParts: Sendable {
     public var publicPaths: Set<String>
     /// Erases everything of a user that is gone; called until it succeeds.
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
+    /// The truth about ended sessions, from the service that keeps it; all others ask that service.
+    public var hasEndedSession: (@Sendable (String) async throws -> Bool)?
     /// Answers instead of the router: for the gateway, which routes by other rules.
     public var responder: (@Sendable (Router) -> any Responder)?
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
+        hasEndedSession: (@Sendable (String) async throws -> Bool)? = nil,
         responder: (@Sendable (Router) -> any Responder)? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
@@ -94,6 +97,7 @@ public struct ServiceParts: Sendable {
         self.components = components
         self.publicPaths = publicPaths
         self.eraseUser = eraseUser
+        self.hasEndedSession = hasEndedSession
         self.responder = responder
     }
 }
