@@ -56,7 +56,7 @@ let services: [Target] = [
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
     service("account-manager", "AccountManager"),
-    service("user-service", "UserService", ["Broker", "Security", "Storage", "Users"]),
+    service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
     service("telegram-sandbox", "TelegramSandbox"),
 ].flatMap { $0 }
@@ -142,6 +142,20 @@ let package = Package(
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         tests("Simulation", ["Core", "Simulation"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
+        tests(
+            "UserService",
+            [
+                "Core", "HTTP", "HTTPClient", "HTTPServer", "Broker", "Cache", "Security", "Storage", "ServiceKit",
+                "Users", "UserServiceWiring", "TestServers",
+            ]),
+        /// The running routes beside the contracts that people read.
+        tests(
+            "Contract",
+            [
+                "Broker", "Core", "HTTP", "ServiceKit", "GatewayWiring", "IntegrationServiceWiring", "InviteServiceWiring",
+                "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring", "ReportServiceWiring",
+                "TelegramSandboxWiring", "TestServers",
+            ]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]

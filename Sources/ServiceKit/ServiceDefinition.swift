@@ -83,6 +83,8 @@ public struct ServiceParts: Sendable {
     public var publicPaths: Set<String>
     /// Erases everything of a user that is gone; called until it succeeds.
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
+    /// The truth about ended sessions, from the service that keeps it; all others ask that service.
+    public var hasEndedSession: (@Sendable (String) async throws -> Bool)?
     /// What stands around the routes in place of the common authentication: for the gateway, which lets
     /// people in by rules of its own.
     public var guards: [any Middleware]?
@@ -92,6 +94,7 @@ public struct ServiceParts: Sendable {
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
+        hasEndedSession: (@Sendable (String) async throws -> Bool)? = nil,
         guards: [any Middleware]? = nil, operators: ListeningAddress? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
@@ -100,6 +103,7 @@ public struct ServiceParts: Sendable {
         self.components = components
         self.publicPaths = publicPaths
         self.eraseUser = eraseUser
+        self.hasEndedSession = hasEndedSession
         self.guards = guards
         self.operators = operators
     }
