@@ -108,6 +108,8 @@ let package = Package(
 
         // 5. The domains
         library("Accounts", ["Core", "Storage"]),
+        /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
+        driver("Telegram", ["Core", "HTTP"]),
 
         .executableTarget(
             name: "Bench",
@@ -130,6 +132,7 @@ let package = Package(
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         tests("Simulation", ["Core", "Simulation"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
+        tests("Telegram", ["Core", "HTTP", "Telegram"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]
