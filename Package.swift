@@ -112,6 +112,8 @@ let package = Package(
 
         // 5. The domains
         library("Accounts", ["Core", "Storage"]),
+        /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
+        driver("Telegram", ["Core", "HTTP"]),
 
         .executableTarget(
             name: "Bench",
@@ -156,6 +158,7 @@ let package = Package(
                 "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring", "ReportServiceWiring",
                 "TelegramSandboxWiring", "TestServers",
             ]),
+        tests("Telegram", ["Core", "HTTP", "Telegram"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]
