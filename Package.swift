@@ -128,7 +128,7 @@ let package = Package(
         tests("Core", ["Core"]),
         tests("HTTP", ["Core", "HTTP"]),
         tests("HTTPServer", ["Core", "HTTP", "HTTPServer", "TestServers"]),
-        tests("HTTPClient", ["Core", "HTTP", "HTTPClient", "HTTPServer", "TestServers"]),
+        tests("HTTPClient", ["CSystem", "Core", "HTTP", "HTTPClient", "HTTPServer", "TestServers"]),
         tests("Compression", ["Core", "HTTP", "Compression", "CZlib"]),
         tests("Storage", ["Core", "Storage", "TestServers"]),
         tests("Cache", ["Core", "Cache", "TestServers"]),
