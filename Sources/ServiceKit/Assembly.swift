@@ -86,7 +86,9 @@ public func assemble(
     }
     let broker = broker.map { CorrelatedBroker(broker: $0) }
     let client = CorrelatedClient(client: resources.client)
-    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
+    // Every service that keeps anything can keep its answers.
+    let readiness = Readiness(isReady: database == nil)
+    let keptAnswers = database.map { KeptAnswers($0, service: definition.name) }
     let peers = Peers(
         environment: resources.environment, client: client, tokens: resources.tokens, caller: definition.name,
         time: resources.time)
@@ -95,20 +97,31 @@ public func assemble(
         random: resources.random, log: log, metrics: metrics, openDatabase: database, cache: resources.cache,
         openBroker: broker, client: client, secrets: resources.secrets, tokens: resources.tokens,
         readiness: readiness, peers: peers,
-        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) })
+        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) },
+        keptAnswers: keptAnswers)
     let parts = try await definition.build(context)
     let ended = parts.hasEndedSession.map(context.endedSessions.owned) ?? context.endedSessions
 
     var services: [any Service] = []
     if let database {
         services.append(closing("database", resources.time) { await database.close() })
-        if !definition.migrations.isEmpty {
-            services.append(MigrationService(definition, database, readiness, resources.time, log))
-        }
+        services.append(MigrationService(definition, database, readiness, resources.time, log))
     }
     services += parts.workers
     if let eraseUser = parts.eraseUser, let broker {
-        services.append(UserDeletionListener(definition.name, broker, readiness, resources.time, log, eraseUser))
+        services.append(
+            UserDeletionListener(definition.name, broker, readiness, resources.time, log) { user in
+                try await eraseUser(user)
+                try await keptAnswers?.erase(user: user)
+            })
+    }
+    let repeating = keptAnswers.map { answers in
+        IdempotentRequests(
+            answers, unrepeated: parts.unrepeatedRoutes, keys: resources.tokens.keys(for: "idempotency"),
+            time: resources.time, random: resources.random)
+    }
+    if let repeating, let keptAnswers {
+        services.append(AnswerKeeper(keptAnswers, repeating, readiness, resources.time, log))
     }
 
     var components: [Component] = []
@@ -137,6 +150,7 @@ public func assemble(
             tokens: resources.tokens, ended: ended, time: resources.time,
             refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"])))
     router.use(readiness)
+    if let repeating { router.use(repeating) }
     let brief = health.brief.bytes
     router.quick("GET", "/health") { _ in
         Response(200, headers: ["Content-Type": "application/json"], content: .bytes(brief))
