@@ -22,23 +22,6 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
     }
 }
 
-/// The wall clock and every wait of a second or more are the test's, the short pauses of drivers pass by
-/// themselves.
-final class SteeredTime: TimeSource {
-    private let manual = ManualTime(Timestamp(seconds: 1_756_036_800))
-    private let system = SystemTime()
-
-    var now: Timestamp { manual.now }
-    var uptime: Duration { system.uptime }
-
-    func sleep(for duration: Duration) async throws {
-        try await duration < .seconds(1) ? system.sleep(for: duration) : manual.sleep(for: duration)
-    }
-
-    func advance(by duration: Duration) { manual.advance(by: duration) }
-    func waitForSleepers(_ count: Int) async { await manual.waitForSleepers(count) }
-}
-
 /// A service of a test's own, assembled as all are.
 struct Served: Sendable {
     let service: AssembledService
