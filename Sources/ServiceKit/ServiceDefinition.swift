@@ -17,11 +17,14 @@ public struct ServiceDefinition: Sendable {
     public let migrations: [Migration]
     /// Its contract, as `docs/openapi/<service>.yaml` has it.
     public let contract: [UInt8]
+    /// Reads the settings that only this service has, to find their mistakes before anything is opened.
+    let checkSettings: @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void
     let build: @Sendable (ServiceContext) async throws -> ServiceParts
 
     public init(
         _ name: String, portOffset: Int, database: String? = nil, queues: [Queue] = [],
         migrations: [Migration] = [], contract: [UInt8],
+        checkSettings: @escaping @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void = { _, _ in },
         build: @escaping @Sendable (ServiceContext) async throws -> ServiceParts
     ) {
         self.name = name
@@ -30,6 +33,7 @@ public struct ServiceDefinition: Sendable {
         self.queues = queues
         self.migrations = migrations
         self.contract = contract
+        self.checkSettings = checkSettings
         self.build = build
     }
 }
@@ -90,15 +94,18 @@ public struct ServiceParts: Sendable {
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
     /// The truth about ended sessions, from the service that keeps it; all others ask that service.
     public var hasEndedSession: (@Sendable (String) async throws -> Bool)?
-    /// Answers instead of the router: for the gateway, which routes by other rules.
-    public var responder: (@Sendable (Router) -> any Responder)?
+    /// What stands around the routes in place of the common authentication: for the gateway, which lets
+    /// people in by rules of its own.
+    public var guards: [any Middleware]?
+    /// Where metrics are read, when that is not for everybody who reaches the service.
+    public var operators: ListeningAddress?
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
         unrepeatedRoutes: Set<String> = [],
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
         hasEndedSession: (@Sendable (String) async throws -> Bool)? = nil,
-        responder: (@Sendable (Router) -> any Responder)? = nil,
+        guards: [any Middleware]? = nil, operators: ListeningAddress? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
         self.routes = routes
@@ -108,6 +115,18 @@ public struct ServiceParts: Sendable {
         self.unrepeatedRoutes = unrepeatedRoutes
         self.eraseUser = eraseUser
         self.hasEndedSession = hasEndedSession
-        self.responder = responder
+        self.guards = guards
+        self.operators = operators
+    }
+}
+
+/// A host and a port of ours.
+public struct ListeningAddress: Sendable, Equatable {
+    public let host: String
+    public let port: Int
+
+    public init(host: String, port: Int) {
+        self.host = host
+        self.port = port
     }
 }

@@ -2,6 +2,7 @@ import Core
 import HTTP
 import Storage
 import Synchronization
+import TestServers
 import Testing
 
 @testable import ServiceKit

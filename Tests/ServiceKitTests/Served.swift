@@ -93,10 +93,10 @@ struct Served: Sendable {
             method, parts[0], query: Query(parts.count > 1 ? parts[1] : ""), headers: headers,
             body: body ?? json.map { Body($0.bytes) } ?? .empty)
         let response: Response
-        if let quick = service.responder.answerAtOnce(request) {
+        if let quick = service.router.answerAtOnce(request) {
             response = quick
         } else {
-            response = await service.responder.answer(request)
+            response = await service.router.answer(request)
         }
         let bytes = (try? await response.collect()) ?? []
         return Answer(status: response.status, headers: response.headers, bytes: bytes)

@@ -194,10 +194,10 @@ struct Caller: Sendable {
             method, parts[0], query: Query(parts.count > 1 ? parts[1] : ""), headers: headers, body: body,
             remoteAddress: address)
         let response: Response
-        if let quick = service.responder.answerAtOnce(request) {
+        if let quick = service.router.answerAtOnce(request) {
             response = quick
         } else {
-            response = await service.responder.answer(request)
+            response = await service.router.answer(request)
         }
         let bytes = (try? await response.collect()) ?? []
         let breaches = Self.contract.breaches(

@@ -10,7 +10,7 @@ import Testing
     @Test func `signs up, in and out`() async throws {
         try await House.open(.embedded) { house in
             let server = HTTPServer(
-                ServerSettings(port: 0), house.first.responder, log: .silent, time: SystemTime())
+                ServerSettings(port: 0), house.first.router, log: .silent, time: SystemTime())
             try server.bind()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await server.run() }
