@@ -145,6 +145,11 @@ let package = Package(
         tests("Simulation", ["Core", "Simulation"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
         tests(
+            "ServiceKit",
+            [
+                "Core", "HTTP", "HTTPServer", "Storage", "Cache", "Broker", "Security", "ServiceKit", "TestServers",
+            ]),
+        tests(
             "UserService",
             [
                 "Core", "HTTP", "HTTPClient", "HTTPServer", "Broker", "Cache", "Security", "Storage", "ServiceKit",

@@ -9,6 +9,7 @@ struct AuthRoutes: Sendable {
     let settings: UserServiceSettings
     let time: any TimeSource
     let counts: SignInMetrics
+    let forgetAnswers: @Sendable (Int64) async throws -> Void
 
     /// Reached without signing in.
     static let publicPaths: Set<String> = ["/auth/register", "/auth/login", "/auth/refresh", "/auth/claim"]
@@ -80,6 +81,7 @@ struct AuthRoutes: Sendable {
 
     func delete(_ request: Request) async throws -> Response {
         let id = try request.requireUser()
+        try await forgetAnswers(id)
         try await signIn.delete(id)
         request.log.info("user.deleted", ["user_id": .int(id)])
         return .noContent

@@ -43,7 +43,8 @@ extension ServiceDefinition {
                 }
             })
         let auth = AuthRoutes(
-            signIn: signIn, settings: settings, time: context.time, counts: SignInMetrics(context.metrics))
+            signIn: signIn, settings: settings, time: context.time, counts: SignInMetrics(context.metrics),
+            forgetAnswers: { try await context.forgetAnswers(for: $0) })
         let internalRoutes = InternalUserRoutes(store: store, time: context.time)
         return ServiceParts(
             workers: [
@@ -58,6 +59,8 @@ extension ServiceDefinition {
                     log: context.log),
             ],
             publicPaths: AuthRoutes.publicPaths,
+            // What these answer is secret, or makes nothing.
+            unrepeatedRoutes: ["/auth/login", "/auth/refresh", "/auth/logout"],
             hasEndedSession: { try await store.hasEnded(session: $0) },
             routes: { router in
                 auth.register(on: &router)

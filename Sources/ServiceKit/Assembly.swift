@@ -29,9 +29,9 @@ public struct ProcessResources: Sendable {
     ///   - client: a test's own way to other services.
     ///   - sink: where the services of this process write their log.
     public static func open(
-        _ environment: Environment, for services: [ServiceDefinition] = [], log: Log, time: (any TimeSource)? = nil,
-        random: any RandomSource = SystemRandom(), client: (any HTTPSending)? = nil,
-        sink: any LogSink = StandardErrorSink.shared
+        _ environment: Environment, for services: [ServiceDefinition] = [], log: Log,
+        time: (any TimeSource)? = nil, random: any RandomSource = SystemRandom(),
+        client: (any HTTPSending)? = nil, sink: any LogSink = StandardErrorSink.shared
     ) async throws -> ProcessResources {
         try checkSettings(of: services, in: environment)
         let settings = try ProcessSettings(from: environment)
@@ -89,7 +89,9 @@ public func assemble(
     }
     let broker = broker.map { CorrelatedBroker(broker: $0) }
     let client = CorrelatedClient(client: resources.client)
-    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
+    // Every service that keeps anything can keep its answers.
+    let readiness = Readiness(isReady: database == nil)
+    let keptAnswers = database.map { KeptAnswers($0, service: definition.name) }
     let peers = Peers(
         environment: resources.environment, client: client, tokens: resources.tokens, caller: definition.name,
         time: resources.time)
@@ -98,20 +100,31 @@ public func assemble(
         random: resources.random, log: log, metrics: metrics, openDatabase: database, cache: resources.cache,
         openBroker: broker, client: client, secrets: resources.secrets, tokens: resources.tokens,
         readiness: readiness, peers: peers,
-        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) })
+        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) },
+        keptAnswers: keptAnswers)
     let parts = try await definition.build(context)
     let ended = parts.hasEndedSession.map(context.endedSessions.owned) ?? context.endedSessions
 
     var services: [any Service] = []
     if let database {
         services.append(closing("database", resources.time) { await database.close() })
-        if !definition.migrations.isEmpty {
-            services.append(MigrationService(definition, database, readiness, resources.time, log))
-        }
+        services.append(MigrationService(definition, database, readiness, resources.time, log))
     }
     services += parts.workers
     if let eraseUser = parts.eraseUser, let broker {
-        services.append(UserDeletionListener(definition.name, broker, readiness, resources.time, log, eraseUser))
+        services.append(
+            UserDeletionListener(definition.name, broker, readiness, resources.time, log) { user in
+                try await eraseUser(user)
+                try await keptAnswers?.erase(user: user)
+            })
+    }
+    let repeating = keptAnswers.map { answers in
+        IdempotentRequests(
+            answers, unrepeated: parts.unrepeatedRoutes, keys: resources.tokens.keys(for: "idempotency"),
+            time: resources.time, random: resources.random)
+    }
+    if let repeating, let keptAnswers {
+        services.append(AnswerKeeper(keptAnswers, repeating, readiness, resources.time, log))
     }
 
     var components: [Component] = []
@@ -131,14 +144,14 @@ public func assemble(
     let record = RequestRecord(log: log, metrics: metrics, time: resources.time, random: resources.random)
     var router = Router()
     record.attach(to: &router)
-    router.use(Correlation())
     let authentication = Authentication(
         mode: settings.authMode,
         publicPaths: parts.publicPaths.union(["/health", "/metrics", "/openapi.json", "/api/v1/health/detailed"]),
         tokens: resources.tokens, ended: ended, time: resources.time,
         refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"]))
-    for guardian in parts.guards ?? [authentication] { router.use(guardian) }
+    for guardian in parts.guards ?? [Correlation(), authentication] { router.use(guardian) }
     router.use(readiness)
+    if let repeating { router.use(repeating) }
     health.addRoutes(to: &router)
     router.quick("GET", "/openapi.json") { _ in .json(contract) }
     parts.routes(&router)

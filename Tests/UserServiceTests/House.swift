@@ -18,22 +18,6 @@ enum Stores: String, CaseIterable, CustomTestStringConvertible {
     var testDescription: String { rawValue }
 }
 
-/// Time as these tests need it: the clock on the wall and every wait of a second or more are the test's, the
-/// short pauses of drivers pass by themselves.
-final class SteeredTime: TimeSource {
-    private let manual = ManualTime(Timestamp(seconds: 1_756_036_800))
-    private let system = SystemTime()
-
-    var now: Timestamp { manual.now }
-    var uptime: Duration { system.uptime }
-
-    func sleep(for duration: Duration) async throws {
-        try await duration < .seconds(1) ? system.sleep(for: duration) : manual.sleep(for: duration)
-    }
-
-    func advance(by duration: Duration) { manual.advance(by: duration) }
-}
-
 /// user-service with two replicas over the same stores, and whatever a test puts beside them.
 struct House: Sendable {
     let time: SteeredTime

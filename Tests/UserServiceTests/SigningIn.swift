@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import ServiceKit
+import TestServers
 import Testing
 import Users
 

@@ -2,6 +2,7 @@ import Cache
 import Core
 import HTTP
 import Security
+import TestServers
 import Testing
 
 @testable import ServiceKit

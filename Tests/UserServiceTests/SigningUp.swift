@@ -52,6 +52,29 @@ import Users
         }
     }
 
+    @Test(arguments: Stores.available)
+    func `may be sent again with its Idempotency-Key, and signing in is never kept`(stores: Stores)
+        async throws
+    {
+        try await House.open(stores) { house in
+            let key: Headers = ["Idempotency-Key": "sign-up-1"]
+            let first = await house.caller().post("/auth/register", House.registration("anna"), headers: key)
+            let again = await house.caller(house.second).post(
+                "/auth/register", House.registration("anna"), headers: key)
+            #expect(again.status == 201)
+            #expect(again.bytes == first.bytes)
+            let other = await house.caller().post("/auth/register", House.registration("boris"), headers: key)
+            #expect(other.code == "idempotency_key_reused")
+            let login: JSONValue = ["email": "anna@example.com", "password": House.password]
+            let sessions = [
+                await house.caller().post("/auth/login", login, headers: key),
+                await house.caller().post("/auth/login", login, headers: key),
+            ]
+            #expect(sessions.map(\.status) == [200, 200])
+            #expect(sessions[0]["refresh_token"] != sessions[1]["refresh_token"])
+        }
+    }
+
     @Test func `names every mistake at once, in the reader's language`() async throws {
         try await House.open(.embedded) { house in
             let wrong: JSONValue = ["email": "nobody", "username": "x", "password": "short"]
