@@ -18,10 +18,12 @@ examine_swift() {
         return
     fi
     version=$(swift_version "$swift")
-    if swift_is_recent "${version:-0}"; then
+    if [[ -z $version ]]; then
+        failed "Swift toolchain: $swift does not start" "It may lack Debian packages, see the next line"
+    elif swift_is_recent "$version"; then
         passed "Swift toolchain: $version ($swift)"
     else
-        failed "Swift toolchain: ${version:-unknown version}, too old" "$swift_advice"
+        failed "Swift toolchain: $version, too old" "$swift_advice"
     fi
 }
 
