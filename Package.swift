@@ -142,6 +142,9 @@ let package = Package(
                 "UserServiceWiring", "TestServers",
             ]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
+        .testTarget(
+            name: "SystemTests", dependencies: ["Core", "TestServers"], path: "Tests/SystemTests",
+            swiftSettings: strict),
         tests("Simulation", ["Core", "Simulation"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
         tests(

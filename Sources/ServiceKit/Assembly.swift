@@ -37,7 +37,8 @@ public struct ProcessResources: Sendable {
         let settings = try ProcessSettings(from: environment)
         try DataFolder.prepare(settings.dataFolder)
         let time = time ?? settings.time
-        let metrics = Metrics()
+        // Read together with those of each service.
+        let metrics = Metrics(label: "shared", "process")
         let ownClient = HTTPClient(metrics: metrics, log: log)
         let secrets = Secrets(
             vault: settings.vault, environment: environment, folder: SecretFolder("\(settings.dataFolder)/secrets"),
@@ -161,7 +162,7 @@ public func assemble(
     func addMetrics(to router: inout Router) {
         router.quick("GET", "/metrics") { _ in
             process.update()
-            return .text(metrics.text + shared.text, type: "text/plain; version=0.0.4; charset=utf-8")
+            return .text(Metrics.text(of: [metrics, shared]), type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
     var operators: (address: ListeningAddress, router: Router)?
