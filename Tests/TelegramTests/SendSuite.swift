@@ -73,7 +73,6 @@ import Testing
             let news = try await client.group("sandbox_news")
             #expect(news.refusesDirectAdds)
             #expect(try await fails(in: news.chat) == .groupFull)
-            #expect(try await fails(in: ChatID(person: person.id)) == .unknownChat)
             #expect(try await fails(in: try await client.privateChat(with: person.id)) == .wrongKindOfChat)
             #expect(try await fails(in: -1_000_000_009_999) == .unknownChat)
         }
