@@ -58,7 +58,7 @@ let services: [Target] = [
     service("account-manager", "AccountManager"),
     service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
-    service("telegram-sandbox", "TelegramSandbox", ["Sandbox", "Storage"]),
+    service("telegram-sandbox", "TelegramSandbox", ["Sandbox"]),
 ].flatMap { $0 }
 
 let package = Package(
@@ -115,7 +115,7 @@ let package = Package(
         /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
         driver("Telegram", ["Core", "HTTP"]),
         /// A simulated Telegram. Of `Telegram` it knows the transport alone, so that it can stand in for one.
-        library("Sandbox", ["Core", "HTTP", "Telegram"]),
+        library("Sandbox", ["Core", "HTTP", "Storage", "Telegram"]),
 
         .executableTarget(
             name: "Bench",
