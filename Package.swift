@@ -70,6 +70,8 @@ let package = Package(
         system("CCurl", apt: "libcurl4-openssl-dev"),
         system("CMicroHTTPD", apt: "libmicrohttpd-dev"),
         system("CSodium", apt: "libsodium-dev"),
+        system("CQRCode", apt: "libqrencode-dev"),
+        system("CZLib", apt: "zlib1g-dev"),
 
         // 1. Values and the ground under everything
         .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
@@ -83,6 +85,7 @@ let package = Package(
         driver("Cache", ["Core", "CRedis"]),
         driver("Broker", ["Core", "Storage", "CRabbitMQ"]),
         driver("Security", ["Core", "HTTP", "CSodium"]),
+        driver("QRCode", ["CQRCode", "CZLib"]),
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
         driver("LocalServers", ["Core", "CSystem"]),
 
@@ -108,6 +111,7 @@ let package = Package(
 
         // 5. The domains
         library("Accounts", ["Core", "Storage"]),
+        library("Integration", ["Core", "Security", "Storage"]),
 
         .executableTarget(
             name: "Bench",
@@ -129,6 +133,8 @@ let package = Package(
         tests("Users", ["Core", "Storage", "Security", "Users", "TestServers"]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         tests("Simulation", ["Core", "Simulation"]),
+        tests("QRCode", ["QRCode", "CZLib"]),
+        tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
