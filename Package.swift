@@ -50,7 +50,9 @@ func service(_ name: String, _ module: String, _ dependencies: [Target.Dependenc
 
 let services: [Target] = [
     service("gateway", "Gateway"),
-    service("integration-service", "IntegrationService"),
+    service(
+        "integration-service", "IntegrationService",
+        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
     service("account-manager", "AccountManager"),
@@ -112,6 +114,8 @@ let package = Package(
         // 5. The domains
         library("Accounts", ["Core", "Storage"]),
         library("Integration", ["Core", "Security", "Storage"]),
+        /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
+        driver("Telegram", ["Core", "HTTP"]),
 
         .executableTarget(
             name: "Bench",
@@ -134,8 +138,15 @@ let package = Package(
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         tests("Simulation", ["Core", "Simulation"]),
         tests("QRCode", ["QRCode", "CZLib"]),
+        tests(
+            "IntegrationService",
+            [
+                "Broker", "Core", "HTTP", "HTTPClient", "HTTPServer", "Integration", "IntegrationServiceWiring", "Security",
+                "ServiceKit", "Storage", "Telegram", "TestServers",
+            ]),
         tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
+        tests("Telegram", ["Core", "HTTP", "Telegram"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]
