@@ -11,6 +11,7 @@ struct Doorkeeper: Sendable {
     let tokens: Tokens
     let ended: EndedSessions
     let cache: any Cache
+    let addresses: ClientAddresses
     let userLimit: Int64
     let time: any TimeSource
     let refusals: Labeled<Counter>
@@ -37,9 +38,13 @@ struct Doorkeeper: Sendable {
         return user
     }
 
+    func address(of request: Request) -> String {
+        addresses.address(connection: request.remoteAddress, forwarded: request.headers.all("x-forwarded-for"))
+    }
+
     /// Counts a request against an address; the 21st sign-in of a minute waits.
     func admit(address: String, to name: String, limit: Int64) async throws {
-        try await admit("\(name):\(address)", limit: limit)
+        try await admit("\(name):\(ClientAddresses.countedAs(address))", limit: limit)
     }
 
     private func admit(_ who: String, limit: Int64) async throws {

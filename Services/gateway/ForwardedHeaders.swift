@@ -9,10 +9,10 @@ enum ForwardedHeaders {
         "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
         "transfer-encoding", "upgrade", "expect", "host", "content-length", "authorization", "cookie", "forwarded",
         "x-real-ip", "x-request-id", "traceparent", "tracestate", "accept-encoding", "x-http-method-override",
-        "x-original-url", "x-rewrite-url", "x-accel-redirect", "via",
+        "x-original-url", "x-rewrite-url", "x-accel-redirect", "via", "origin", "referer",
     ]
 
-    static func toService(_ request: Request, token: String) -> Headers {
+    static func toService(_ request: Request, token: String, from address: String) -> Headers {
         var headers = Headers()
         headers.reserveCapacity(request.headers.count + 5)
         let named = connectionNames(request.headers)
@@ -24,8 +24,8 @@ enum ForwardedHeaders {
         headers.add("Authorization", "Bearer \(token)")
         headers.add("X-Request-ID", request.id)
         if let trace = request.trace.header { headers.add("traceparent", trace) }
-        headers.add(Forwarded.address, request.remoteAddress)
-        headers.add("X-Forwarded-For", request.remoteAddress)
+        headers.add(Forwarded.address, address)
+        headers.add("X-Forwarded-For", address)
         return headers
     }
 
@@ -46,7 +46,7 @@ enum ForwardedHeaders {
     /// `_` and `-` are the same to some software, so to this too.
     private static func isOurs(_ name: String) -> Bool {
         let name = name.replacing("_", with: "-")
-        return name.hasPrefix("x-convoke-") || name.hasPrefix("x-forwarded-")
+        return name.hasPrefix("x-convoke-") || name.hasPrefix("x-forwarded-") || name.hasPrefix("x-user-")
     }
 
     private static func connectionNames(_ headers: Headers) -> Set<String> {

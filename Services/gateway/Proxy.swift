@@ -15,12 +15,12 @@ struct Proxy: Sendable {
     /// An answer up to this size is gathered before it is sent: most are, and each step of a stream costs.
     static let gathered = 64 << 10
 
-    func forward(_ request: Request, _ route: Route, as user: UserIdentity?) async throws -> Response {
+    func forward(_ request: Request, _ route: Route, as user: UserIdentity?, from address: String) async throws -> Response {
         guard let upstream = upstreams[route.service] else { throw Problem.notFound }
         let token = tokens.service("gateway", onBehalfOf: user, now: time.now).expose()
         let path = request.query.raw.isEmpty ? route.path : "\(route.path)?\(request.query.raw)"
         var outgoing = ClientRequest(
-            request.method, path, headers: ForwardedHeaders.toService(request, token: token), body: request.body,
+            request.method, path, headers: ForwardedHeaders.toService(request, token: token, from: address), body: request.body,
             deadline: deadline, idle: idle)
         var tried: [String] = []
         while true {
@@ -57,7 +57,8 @@ struct Proxy: Sendable {
         switch error {
         case .notSent: return true
         case .inDoubt, .badAnswer: return request.method.isIdempotent
-        default: return false
+        // Its time is up: another try would keep the client waiting for twice as long.
+        case .timedOut, .invalidURL, .invalidRequest: return false
         }
     }
 
@@ -69,7 +70,8 @@ struct Proxy: Sendable {
                 502, "bad_gateway",
                 .init("\(service) did not give a whole answer", "\(service) не дал полного ответа")
             ).with(["service": .string(service)])
-        default: Problem.serviceDown(service, retryAfter: .seconds(2))
+        case .notSent: Problem.serviceDown(service, retryAfter: .seconds(2))
+        case .invalidURL, .invalidRequest: Problem.badPath
         }
     }
 

@@ -11,6 +11,10 @@ struct RoutePath: Equatable {
 
     init?(_ raw: String) {
         guard raw.utf8.first == UInt8(ascii: "/"), raw.utf8.count <= 8192 else { return nil }
+        if Self.isNormal(raw) {
+            text = raw
+            return
+        }
         var segments: [Bytes] = []
         for part in Bytes(raw.utf8).split(separator: UInt8(ascii: "/")) {
             guard let segment = Self.normalised(part) else { return nil }
@@ -18,10 +22,25 @@ struct RoutePath: Equatable {
             case Bytes(".".utf8): continue
             case Bytes("..".utf8):
                 guard segments.popLast() != nil else { return nil }
+            // Some servers cut parameters off before they look for dots.
+            case _ where segment.starts(with: ".;".utf8) || segment.starts(with: "..;".utf8): return nil
             default: segments.append(segment)
             }
         }
         text = "/" + segments.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "/")
+    }
+
+    /// Most paths are: letters, digits, and nothing that could be read in two ways.
+    private static func isNormal(_ raw: String) -> Bool {
+        var previous: UInt8 = 0
+        for byte in raw.utf8 {
+            let isFine =
+                byte == UInt8(ascii: "/")
+                ? previous != byte : isUnreserved(byte) && !(byte == UInt8(ascii: ".") && previous == UInt8(ascii: "/"))
+            guard isFine else { return false }
+            previous = byte
+        }
+        return previous != UInt8(ascii: "/") || raw.utf8.count == 1
     }
 
     private static func normalised(_ part: ArraySlice<UInt8>) -> Bytes? {
@@ -56,7 +75,8 @@ struct RoutePath: Equatable {
 
     private static func isUnreserved(_ byte: UInt8) -> Bool {
         (byte >= 0x30 && byte <= 0x39) || ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7A)
-            || [UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~")].contains(byte)
+            || byte == UInt8(ascii: "-") || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_")
+            || byte == UInt8(ascii: "~")
     }
 
     private static func upperHex(_ byte: UInt8) -> UInt8 { byte >= 0x61 ? byte - 0x20 : byte }

@@ -1,5 +1,7 @@
 /// Which service a public path belongs to, and how it is called there.
 struct Route: Equatable {
+    /// The public path it is found under.
+    let prefix: String
     let service: String
     /// The path at the service.
     let path: String
@@ -51,11 +53,16 @@ enum RouteTable {
         for entry in entries where path.text == entry.prefix || path.text.hasPrefix(entry.prefix + "/") {
             let rest = path.text.dropFirst(entry.prefix.count)
             return Route(
-                service: entry.service, path: entry.target + rest,
+                prefix: entry.prefix, service: entry.service, path: entry.target + rest,
                 shard: entry.service == "integration-service" ? accountID(in: rest) : nil,
                 access: open[path.text] ?? .signedIn)
         }
         return nil
+    }
+
+    /// What is no page either: it does not exist, whatever files there are.
+    static func isReserved(_ path: RoutePath) -> Bool {
+        ["/api", "/internal", "/metrics"].contains { path.text == $0 || path.text.hasPrefix($0 + "/") }
     }
 
     /// An account's session lives on one shard, and being used from two places would destroy it: what

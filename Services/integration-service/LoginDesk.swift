@@ -13,6 +13,7 @@ actor LoginDesk {
     private let seals: SessionSeals
     private let errands: Errands
     private let journal: Journal
+    private let gate: Gate
     private let time: any TimeSource
     private let random: any RandomSource
     private let log: Log
@@ -32,7 +33,7 @@ actor LoginDesk {
 
     init(
         _ telegram: Telegram, sessions: Sessions, accounts: AccountStore, logins: LoginStore, seals: SessionSeals,
-        errands: Errands, journal: Journal, time: any TimeSource, random: any RandomSource, log: Log
+        errands: Errands, journal: Journal, gate: Gate, time: any TimeSource, random: any RandomSource, log: Log
     ) {
         self.telegram = telegram
         self.sessions = sessions
@@ -41,6 +42,7 @@ actor LoginDesk {
         self.seals = seals
         self.errands = errands
         self.journal = journal
+        self.gate = gate
         self.time = time
         self.random = random
         self.log = log
@@ -77,8 +79,12 @@ actor LoginDesk {
     private func begin(
         _ login: Login, _ firstStep: @escaping @Sendable (TelegramClient) async throws -> AuthorizationState
     ) async throws -> Live {
-        try await logins.open(login)
+        // Known before it is in SQL: a start that looks for unfinished ones must not take it up as well.
         live[login.id] = Live(login: login)
+        do { try await logins.open(login) } catch {
+            live[login.id] = nil
+            throw error
+        }
         return try await errands.run { [self] in
             try await turns.take(login.id) {
                 do {
@@ -101,8 +107,9 @@ actor LoginDesk {
     }
 
     private func open(_ login: Login) async throws -> TelegramClient {
+        try await gate.pass(time)
         let key = try seals.open(login.sealedKey, of: login.id)
-        let client = try await telegram.open(sessions.parameters(of: login.id, key: key))
+        let client = try await telegram.open(try sessions.parameters(of: login.id, key: key))
         live[login.id]?.client = client
         followers.continuation.yield(login.id)
         return client
@@ -259,6 +266,15 @@ actor LoginDesk {
         Journal.Subject(user: login.userID, account: account, requestID: "")
     }
 
+    /// Forgets the logins of a user who is gone, and ends them.
+    func forget(user: Int64) async {
+        for known in live.values where known.login.userID == user {
+            var known = known
+            known.login.fail(with: .other("the user is gone"))
+            await giveUp(known)
+        }
+    }
+
     // MARK: - Upkeep
 
     /// Follows the clients of logins, takes up those of an earlier run, and gives up those whose time is over.
@@ -306,28 +322,44 @@ actor LoginDesk {
         do { found = try await logins.underWay() } catch {
             return log.error("logins.not-resumed", ["error": .error(error)])
         }
-        for login in found where live[login.id] == nil { await resume(login) }
+        let new = found.filter { live[$0.id] == nil }
+        for login in new { live[login.id] = Live(login: login) }
+        await withDiscardingTaskGroup { group in
+            for login in new {
+                group.addTask {
+                    // Telegram may not be there yet when everything starts at once.
+                    while await !self.resume(login), !Task.isCancelled {
+                        do { try await self.time.sleep(for: .seconds(1)) } catch { return }
+                    }
+                }
+            }
+        }
     }
 
     /// Takes up a login of an earlier run. Telegram keeps the step it was at; a QR code is asked for anew.
-    private func resume(_ login: Login) async {
-        live[login.id] = Live(login: login)
+    /// False where Telegram did not answer.
+    private func resume(_ login: Login) async -> Bool {
         await turns.take(login.id) {
             await expireIfDue(login.id)
-            guard live[login.id] != nil else { return }
+            guard live[login.id] != nil else { return true }
             do {
                 let client = try await open(login)
-                guard client.authorization == .waitPhoneNumber else {
-                    return try await reached(client.authorization, login.id)
+                if client.authorization != .waitPhoneNumber {
+                    try await reached(client.authorization, login.id)
+                } else if login.method == .qr {
+                    try await reached(try await client.requestQRCode(), login.id)
+                } else {
+                    // The code that was sent is not remembered: it can only be asked for again.
+                    await fail(login.id, with: .codeExpired)
                 }
-                // What had been sent or scanned is not remembered: a code can only be asked for again.
-                guard login.method == .qr else { return await fail(login.id, with: .codeExpired) }
-                try await reached(try await client.requestQRCode(), login.id)
             } catch let failure as TelegramFailure {
+                guard LoginFailure(failure) != .unreachable else { return false }
                 await fail(login.id, with: LoginFailure(failure))
             } catch {
                 log.warning("login.not-resumed", ["login": .id(login.id), "error": .error(error)])
+                return false
             }
+            return true
         }
     }
 }

@@ -25,6 +25,7 @@ struct SendDesk: Sendable {
     let sessions: Sessions
     let resolver: Resolver
     let errands: Errands
+    let gate: Gate
     let time: any TimeSource
     let log: Log
     let turns = Turns<String>()
@@ -38,8 +39,9 @@ struct SendDesk: Sendable {
     /// Throws `IntegrationError`, and `SendFailure` where nothing went out and the same attempt may be made
     /// again; every other failure is an outcome, and kept.
     func send(_ wish: SendWish, from account: LinkedAccount) async throws -> Answer {
+        try await gate.pass(time)
         // To its end, also when the caller goes away; and one caller of the same attempt after the other.
-        try await errands.run { [self] in
+        return try await errands.run { [self] in
             try await turns.take("\(wish.attempt.userID)/\(wish.attempt.id)") {
                 switch try await store.claim(wish.attempt, at: time.now) {
                 case .granted: return Answer(outcome: try await carryOut(wish, account), isRepeated: false)

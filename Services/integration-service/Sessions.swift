@@ -14,6 +14,7 @@ final class Sessions: Service {
     private let seals: SessionSeals
     private let errands: Errands
     private let journal: Journal
+    private let gate: Gate
     private let folder: String
     private let idle: Duration
     private let time: any TimeSource
@@ -39,13 +40,14 @@ final class Sessions: Service {
 
     init(
         _ telegram: Telegram, accounts: AccountStore, seals: SessionSeals, errands: Errands, journal: Journal,
-        settings: IntegrationSettings, time: any TimeSource, log: Log
+        gate: Gate, settings: IntegrationSettings, time: any TimeSource, log: Log
     ) {
         self.telegram = telegram
         self.accounts = accounts
         self.seals = seals
         self.errands = errands
         self.journal = journal
+        self.gate = gate
         folder = settings.sessionFolder
         idle = settings.idle
         self.time = time
@@ -55,8 +57,11 @@ final class Sessions: Service {
 
     var openCount: Int { open.withLock { $0.count } }
 
-    func parameters(of session: UniqueID, key: Secret<[UInt8]>) -> SessionParameters {
-        SessionParameters(directory: "\(folder)/\(session)", encryptionKey: key)
+    func parameters(of session: UniqueID, key: Secret<[UInt8]>) throws -> SessionParameters {
+        let directory = "\(folder)/\(session)"
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        return SessionParameters(directory: directory, encryptionKey: key)
     }
 
     // MARK: - Using
@@ -112,10 +117,12 @@ final class Sessions: Service {
     }
 
     private func openClient(of account: LinkedAccount, _ session: UniqueID) async throws {
+        try await gate.pass(time)
         guard let sealed = try await accounts.sealedKey(of: session) else {
             throw IntegrationError.accountNotConnected(reason: nil)
         }
-        let client = try await telegram.open(parameters(of: session, key: seals.open(sealed, of: session)))
+        let key = try seals.open(sealed, of: session)
+        let client = try await telegram.open(try parameters(of: session, key: key))
         let state = try await client.authorization { ![.starting, .waitParameters].contains($0) }
         guard state == .ready else {
             // The session was ended while nobody looked, unless it is only we who are stopping.
@@ -149,10 +156,20 @@ final class Sessions: Service {
                     await known.client.logOut()
                 } else if let sealedKey {
                     let key = try seals.open(sealedKey, of: session)
-                    try await telegram.open(parameters(of: session, key: key)).logOut()
+                    try await telegram.open(try parameters(of: session, key: key)).logOut()
                 }
                 wipe(session)
             }
+        }
+    }
+
+    /// The same where the folder may be beyond opening: then there is nothing to log out with.
+    func logOutOrWipe(_ session: UniqueID, sealedKey: String?) async throws {
+        do {
+            try await logOut(session, sealedKey: sealedKey)
+        } catch let failure as TelegramFailure where failure.blame != .passing {
+            log.warning("session.not-logged-out", ["error": .error(failure)])
+            wipe(session)
         }
     }
 

@@ -41,6 +41,7 @@ public struct Router: Responder {
         var remainder: Route?
     }
     private var root = Node()
+    private var finder: (@Sendable (Request) throws -> (route: String, handler: Handler))?
     private var middleware: [any Middleware] = []
     private var preparations: [@Sendable (inout Request) -> Void] = []
     private var observers: [@Sendable (Request, Response) -> Void] = []
@@ -57,6 +58,14 @@ public struct Router: Responder {
     /// A handler that never waits; it is called on the connection's own thread and passes no middleware.
     public mutating func quick(_ method: Method, _ pattern: String, _ handler: @escaping QuickHandler) {
         add(method, pattern, .quick(handler))
+    }
+
+    /// Finds a handler for whatever no route of this router takes, with any method; `route` is what metrics
+    /// call it. For a gateway, whose routes are other services'.
+    public mutating func otherwise(
+        _ find: @escaping @Sendable (Request) throws -> (route: String, handler: Handler)
+    ) {
+        finder = find
     }
 
     /// The first one added stands outermost.
@@ -142,7 +151,12 @@ public struct Router: Responder {
 
     private func route(_ request: inout Request) throws -> Endpoint {
         guard let segments = pathSegments(request.path) else { throw Problem.badPath }
-        guard let match = root.find(segments[...], []) else { throw Problem.notFound }
+        guard let match = root.find(segments[...], []) else {
+            guard let finder else { throw Problem.notFound }
+            let found = try finder(request)
+            request.route = found.route
+            return .waiting(found.handler)
+        }
         request.route = match.route.pattern
         request.parameters = match.parameters
         let method = request.method == .head ? .get : request.method

@@ -160,15 +160,21 @@ public struct AccountStore: Sendable {
         try await database.run("UPDATE telegram_accounts SET last_used_at = \(now) WHERE id = \(id)")
     }
 
-    /// Everything of a user who is gone. Returns the sessions that have to be logged out.
-    public func erase(user: Int64) async throws -> [UniqueID] {
+    /// The sessions of a user with their sealed keys, for logging out of all.
+    public func sessions(of user: Int64) async throws -> [(session: UniqueID, sealedKey: String)] {
+        try await database.run(
+            """
+            SELECT session_id, sealed_key FROM telegram_accounts WHERE user_id = \(user) AND session_id IS NOT NULL
+            UNION ALL
+            SELECT id AS session_id, sealed_key FROM telegram_logins
+            WHERE user_id = \(user) AND stage IN ('starting', 'scan', 'code', 'password')
+            """
+        ).map { (try $0.uuid("session_id"), try $0.text("sealed_key")) }
+    }
+
+    /// Everything of a user who is gone, once its sessions were logged out.
+    public func erase(user: Int64) async throws {
         try await database.transaction { transaction in
-            let sessions = try transaction.run(
-                "SELECT session_id FROM telegram_accounts WHERE user_id = \(user) AND session_id IS NOT NULL"
-            ).map { try $0.uuid("session_id") }
-            let logins = try transaction.run(
-                "SELECT id FROM telegram_logins WHERE user_id = \(user) AND stage NOT IN ('done', 'failed', 'expired')"
-            ).map { try $0.uuid("id") }
             try transaction.run("DELETE FROM telegram_accounts WHERE user_id = \(user)")
             try transaction.run("DELETE FROM telegram_logins WHERE user_id = \(user)")
             try transaction.run("DELETE FROM telegram_notices WHERE user_id = \(user)")
@@ -176,7 +182,7 @@ public struct AccountStore: Sendable {
             try transaction.run("DELETE FROM telegram_bots WHERE user_id = \(user)")
             try transaction.run("DELETE FROM telegram_channels WHERE user_id = \(user)")
             try transaction.run("DELETE FROM integration_logs WHERE user_id = \(user)")
-            return sessions + logins
+            try transaction.run("DELETE FROM integration_answers WHERE user_id = \(user)")
         }
     }
 }

@@ -1,4 +1,4 @@
-import CZLib
+import CZlib
 
 /// Just enough of PNG to write an image of one bit a point.
 enum PNG {

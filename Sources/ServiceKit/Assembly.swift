@@ -54,12 +54,12 @@ extension ProcessResources {
 /// One service, ready to be served or asked directly.
 public struct AssembledService: Sendable {
     public let context: ServiceContext
-    public let responder: any Responder
     public let readiness: Readiness
-    /// The routes as they were registered, for comparing with the contract.
     public let router: Router
+    /// Answers operators at an address of their own, where there is one.
+    public let operators: (address: ListeningAddress, router: Router)?
     /// In the order of their start.
-    let services: [any Service]
+    public let services: [any Service]
 }
 
 /// Opens what the service needs and wires its routes, short of a socket.
@@ -111,36 +111,40 @@ public func assemble(
     let health = Health(service: definition.name, components: components + parts.components, time: resources.time)
 
     let contract = try JSONValue.contract(definition.contract)
+    let record = RequestRecord(log: log, metrics: metrics, time: resources.time, random: resources.random)
     var router = Router()
-    RequestRecord(log: log, metrics: metrics, time: resources.time, random: resources.random).attach(to: &router)
-    router.use(
-        Authentication(
-            mode: settings.authMode,
-            publicPaths: parts.publicPaths.union([
-                "/health", "/metrics", "/openapi.json", "/api/v1/health/detailed",
-            ]),
-            tokens: resources.tokens, ended: context.endedSessions, time: resources.time,
-            refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"])))
+    record.attach(to: &router)
+    let authentication = Authentication(
+        mode: settings.authMode,
+        publicPaths: parts.publicPaths.union(["/health", "/metrics", "/openapi.json", "/api/v1/health/detailed"]),
+        tokens: resources.tokens, ended: context.endedSessions, time: resources.time,
+        refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"]))
+    for guardian in parts.guards ?? [authentication] { router.use(guardian) }
     router.use(readiness)
-    let brief = health.brief.bytes
-    router.quick("GET", "/health") { _ in
-        Response(200, headers: ["Content-Type": "application/json"], content: .bytes(brief))
-    }
-    router.on("GET", "/api/v1/health/detailed") { _ in
-        let verdict = await health.detailed()
-        return .json(verdict.json, status: verdict.isHealthy ? 200 : 503)
-    }
-    let process = ProcessFigures(metrics, started: resources.time.now)
-    let shared = resources.metrics
-    router.quick("GET", "/metrics") { _ in
-        process.update()
-        return .text(metrics.text + shared.text, type: "text/plain; version=0.0.4; charset=utf-8")
-    }
+    health.addRoutes(to: &router)
     router.quick("GET", "/openapi.json") { _ in .json(contract) }
     parts.routes(&router)
+
+    let process = ProcessFigures(metrics, started: resources.time.now)
+    let shared = resources.metrics
+    func addMetrics(to router: inout Router) {
+        router.quick("GET", "/metrics") { _ in
+            process.update()
+            return .text(metrics.text + shared.text, type: "text/plain; version=0.0.4; charset=utf-8")
+        }
+    }
+    var operators: (address: ListeningAddress, router: Router)?
+    if let address = parts.operators {
+        var router = Router()
+        record.attach(to: &router)
+        health.addRoutes(to: &router)
+        addMetrics(to: &router)
+        operators = (address, router)
+    } else {
+        addMetrics(to: &router)
+    }
     return AssembledService(
-        context: context, responder: parts.responder?(router) ?? router, readiness: readiness, router: router,
-        services: services)
+        context: context, readiness: readiness, router: router, operators: operators, services: services)
 }
 
 /// Runs services in this process until it is told to stop.
@@ -162,17 +166,25 @@ public func processServices(
         let assembled = try await assemble(
             definition, resources, broker: definition.queues.isEmpty ? nil : broker)
         services += assembled.services
+        let context = assembled.context
         let server = HTTPServer(
-            try serverSettings(assembled.context.settings), assembled.responder, name: "\(definition.name)-listener",
-            log: assembled.context.log, metrics: assembled.context.metrics, time: resources.time)
+            serverSettings(context.settings), assembled.router, name: "\(definition.name)-listener",
+            log: context.log, metrics: context.metrics, time: resources.time)
         try server.bind()
         listeners.append(server)
+        if let (address, router) = assembled.operators {
+            let settings = ServerSettings(host: address.host, port: address.port, threads: 1)
+            let server = HTTPServer(
+                settings, router, name: "\(definition.name)-operators", log: context.log, time: resources.time)
+            try server.bind()
+            listeners.append(server)
+        }
     }
     // Last, so that they are the first to stop.
     return services + listeners
 }
 
-private func serverSettings(_ settings: ServiceSettings) throws -> ServerSettings {
+private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
     var limits = ServerSettings.Limits()
     limits.connections = settings.connections
     limits.connectionsPerAddress = settings.connectionsPerAddress

@@ -1,4 +1,5 @@
 public import Core
+import HTTP
 
 /// Something a service stands on: its database, its cache, another service.
 public struct Component: Sendable {
@@ -34,7 +35,18 @@ public struct Health: Sendable {
     /// How long one component may take; all are asked at once.
     static let patience: Duration = .seconds(2)
 
-    public var brief: JSONValue {
+    func addRoutes(to router: inout Router) {
+        let brief = brief.bytes
+        router.quick("GET", "/health") { _ in
+            Response(200, headers: ["Content-Type": "application/json"], content: .bytes(brief))
+        }
+        router.on("GET", "/api/v1/health/detailed") { _ in
+            let verdict = await detailed()
+            return .json(verdict.json, status: verdict.isHealthy ? 200 : 503)
+        }
+    }
+
+    private var brief: JSONValue {
         ["status": "healthy", "service": .string(service), "version": .string(platformVersion)]
     }
 

@@ -72,7 +72,6 @@ public struct ServiceContext: Sendable {
 /// What a service adds to what all have.
 public struct ServiceParts: Sendable {
     public var routes: @Sendable (inout Router) -> Void
-    /// Middleware of its own, inside the common one.
     public var workers: [any Service]
     /// What its health depends on beside its database, cache and queue.
     public var components: [Component]
@@ -80,13 +79,16 @@ public struct ServiceParts: Sendable {
     public var publicPaths: Set<String>
     /// Erases everything of a user that is gone; called until it succeeds.
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
-    /// Answers instead of the router: for the gateway, which routes by other rules.
-    public var responder: (@Sendable (Router) -> any Responder)?
+    /// What stands around the routes in place of the common authentication: for the gateway, which lets
+    /// people in by rules of its own.
+    public var guards: [any Middleware]?
+    /// Where metrics are read, when that is not for everybody who reaches the service.
+    public var operators: ListeningAddress?
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
-        responder: (@Sendable (Router) -> any Responder)? = nil,
+        guards: [any Middleware]? = nil, operators: ListeningAddress? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
         self.routes = routes
@@ -94,6 +96,18 @@ public struct ServiceParts: Sendable {
         self.components = components
         self.publicPaths = publicPaths
         self.eraseUser = eraseUser
-        self.responder = responder
+        self.guards = guards
+        self.operators = operators
+    }
+}
+
+/// A host and a port of ours.
+public struct ListeningAddress: Sendable, Equatable {
+    public let host: String
+    public let port: Int
+
+    public init(host: String, port: Int) {
+        self.host = host
+        self.port = port
     }
 }

@@ -154,8 +154,10 @@ import Testing
             let open = qrLogin(of: 1, at: noon + .seconds(1))
             try await logins.open(open)
             let other = try await store.connected(8, of: 2)
-            let sessions = try await store.erase(user: 1)
-            #expect(Set(sessions) == [try #require(account.sessionID), open.id])
+            let sessions = try await store.sessions(of: 1)
+            #expect(Set(sessions.map(\.session)) == [try #require(account.sessionID), open.id])
+            #expect(sessions.allSatisfy { $0.sealedKey == "sealed" })
+            try await store.erase(user: 1)
             for table: SQL in [
                 "telegram_accounts", "telegram_logins", "telegram_notices", "telegram_sends", "telegram_bots",
                 "telegram_channels", "integration_logs",
@@ -164,7 +166,7 @@ import Testing
                 #expect(try left[0].int("n") == 0)
             }
             #expect(try await store.account(other.id, of: 2) == other)
-            #expect(try await store.erase(user: 1).isEmpty)
+            #expect(try await store.sessions(of: 1).isEmpty)
         }
     }
 }

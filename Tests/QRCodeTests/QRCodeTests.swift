@@ -1,4 +1,4 @@
-import CZLib
+import CZlib
 import QRCode
 import Testing
 
