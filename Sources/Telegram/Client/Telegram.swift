@@ -99,8 +99,9 @@ public final class Telegram: Service {
             guard let number = message["@client_id"]?.intValue, let id = ClientID(exactly: number),
                 let client = state.withLock({ $0.clients[id] })
             else { return }
-            client.receive(message)
+            // First, so that whoever waits for the end may open the folder again at once.
             if message.isClosedState { forget(client) }
+            client.receive(message)
         case .log(let line):
             guard let reason = SessionLossLine.reason(of: line), let id = SessionLossLine.client(of: line)
             else { return }
@@ -108,8 +109,8 @@ public final class Telegram: Service {
         case .connectionReset:
             log.warning("telegram.connection-reset")
             for client in openClients {
-                client.receive(.closedState)
                 forget(client)
+                client.receive(.closedState)
             }
         }
     }
