@@ -10,14 +10,13 @@ struct BotRoutes: Sendable {
     let seals: SessionSeals
     let checker: BotChecker
     let journal: Journal
-    let once: RepeatedAnswers
     let time: any TimeSource
     let random: any RandomSource
 
     func register(on router: inout Router) {
         let base = "/api/v1/telegram/bots"
         router.on("GET", base, list)
-        router.on("POST", base, once.once(add))
+        router.on("POST", base, add)
         router.on("GET", "\(base)/{id}", show)
         router.on("PUT", "\(base)/{id}", change)
         router.on("DELETE", "\(base)/{id}", remove)

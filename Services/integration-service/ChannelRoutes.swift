@@ -12,14 +12,13 @@ struct ChannelRoutes: Sendable {
     let sessions: Sessions
     let resolver: Resolver
     let journal: Journal
-    let once: RepeatedAnswers
     let time: any TimeSource
     let random: any RandomSource
 
     func register(on router: inout Router) {
         let base = "/api/v1/telegram/channels"
         router.on("GET", base, list)
-        router.on("POST", base, once.once(add))
+        router.on("POST", base, add)
         router.on("GET", "\(base)/{id}", show)
         router.on("PUT", "\(base)/{id}", annotate)
         router.on("DELETE", "\(base)/{id}", remove)

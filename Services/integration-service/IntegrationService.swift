@@ -37,7 +37,6 @@ private struct IntegrationWiring {
         // A name for this run: what another run left open will never be finished by it.
         let sends = SendStore(context.database, instance: UniqueID(at: time.now, random).description)
         let logs = LogStore(context.database)
-        let answers = AnswerStore(context.database)
         let seals = SessionSeals(try await context.secrets.sealingKeys(), random: random)
         let journal = Journal(logs, context)
         let gate = Gate()
@@ -51,9 +50,8 @@ private struct IntegrationWiring {
             telegram, sessions: sessions, accounts: accounts, logins: logins, seals: seals, errands: errands,
             journal: journal, gate: gate, time: time, random: random, log: log)
         let resolver = Resolver()
-        let once = RepeatedAnswers(store: answers, time: time)
 
-        let loginRoutes = LoginRoutes(desk: desk, journal: journal, once: once)
+        let loginRoutes = LoginRoutes(desk: desk, journal: journal)
         let accountRoutes = AccountRoutes(
             accounts: accounts, sessions: sessions, resolver: resolver, journal: journal, time: time)
         let sendRoutes = SendRoutes(
@@ -65,10 +63,10 @@ private struct IntegrationWiring {
         let botRoutes = BotRoutes(
             bots: BotStore(context.database), seals: seals,
             checker: BotChecker(client: context.client, address: settings.botAPI ?? source.botAPI), journal: journal,
-            once: once, time: time, random: random)
+            time: time, random: random)
         let channelRoutes = ChannelRoutes(
             channels: ChannelStore(context.database), accounts: accounts, sessions: sessions, resolver: resolver,
-            journal: journal, once: once, time: time, random: random)
+            journal: journal, time: time, random: random)
         let logRoutes = LogRoutes(store: logs)
         let internalRoutes = InternalRoutes(
             accounts: accounts,
@@ -95,7 +93,7 @@ private struct IntegrationWiring {
                     notices: NoticeStore(context.database), peers: context.peers, readiness: context.readiness, time: time,
                     random: random, log: log),
                 Janitor(
-                    logins: logins, sends: sends, logs: logs, answers: answers, settings: settings,
+                    logins: logins, sends: sends, logs: logs, settings: settings,
                     readiness: context.readiness, time: time, log: log),
             ],
             components: [

@@ -11,10 +11,9 @@ import Telegram
 struct LoginRoutes: Sendable {
     let desk: LoginDesk
     let journal: Journal
-    let once: RepeatedAnswers
 
     func register(on router: inout Router) {
-        router.on("POST", "/api/v1/telegram/connect", once.once(connect))
+        router.on("POST", "/api/v1/telegram/connect", connect)
         router.on("POST", "/api/v1/telegram/verify", verify)
         router.on("POST", "/api/v1/telegram/resend-code", resend)
         router.on("GET", "/api/v1/telegram/qr-code", qrCode)

@@ -86,7 +86,6 @@ struct Janitor: Service {
     let logins: LoginStore
     let sends: SendStore
     let logs: LogStore
-    let answers: AnswerStore
     let settings: IntegrationSettings
     let readiness: Readiness
     let time: any TimeSource
@@ -107,7 +106,6 @@ struct Janitor: Service {
         try await logins.tidy(before: now - .days(1))
         try await sends.tidy(before: now - settings.attemptRetention)
         try await logs.tidy(before: now - settings.logRetention)
-        try await answers.tidy(at: now)
     }
 }
 

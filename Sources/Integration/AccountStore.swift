@@ -182,7 +182,6 @@ public struct AccountStore: Sendable {
             try transaction.run("DELETE FROM telegram_bots WHERE user_id = \(user)")
             try transaction.run("DELETE FROM telegram_channels WHERE user_id = \(user)")
             try transaction.run("DELETE FROM integration_logs WHERE user_id = \(user)")
-            try transaction.run("DELETE FROM integration_answers WHERE user_id = \(user)")
         }
     }
 }

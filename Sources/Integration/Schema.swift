@@ -120,15 +120,6 @@ extension Migration {
                 updated_at BIGINT NOT NULL,
                 checked_at BIGINT NOT NULL,
                 UNIQUE (user_id, chat_id)
-            );
-            CREATE TABLE integration_answers (
-                user_id BIGINT NOT NULL,
-                key TEXT NOT NULL,
-                request TEXT NOT NULL,
-                status BIGINT,
-                answer TEXT,
-                at BIGINT NOT NULL,
-                PRIMARY KEY (user_id, key)
             )
             """),
     ]
