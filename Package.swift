@@ -106,7 +106,7 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
+                "Core", "Security", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
             ],
@@ -124,7 +124,8 @@ let package = Package(
             name: "Bench",
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
-                "Accounts", "CSodium",
+                // The bare libraries that some benchmarks compare with.
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ",
             ],
             path: "Benchmarks", swiftSettings: strict),
 

@@ -8,7 +8,9 @@ import Core
 @main
 struct Bench {
     /// In the order of the layers; one file each.
-    static let all: [Benchmark] = [.json, .jwt, .http, .sql, .copy, .cache]
+    static let all: [Benchmark] = [
+        .json, .jwt, .http, .httpClient, .sql, .copy, .cache, .broker, .brokerEmbedded, .brokerOutage,
+    ]
 
     static func main() async throws {
         let wanted = CommandLine.arguments.dropFirst().first

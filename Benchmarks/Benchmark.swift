@@ -36,6 +36,12 @@ actor Report {
         print("      \(rate(ourRate)) against \(rate(limitRate)) \(unit), medians of \(rounds)")
     }
 
+    /// What must be so, beside the ratios.
+    func hold(_ what: String, _ isSo: Bool) {
+        if !isSo { missed += 1 }
+        print("  \(what)\(isSo ? "" : "  NO")")
+    }
+
     func note(_ line: String) { print("      \(line)") }
 
     /// Calls of `work` a second by `callers` tasks at once, for `duration`.

@@ -38,7 +38,7 @@ struct Convoke {
             let environment = Environment.process.setting([
                 "DATA_DIR": options.dataFolder, "CONVOKE_SEED": String(options.seed),
             ])
-            let resources = try await ProcessResources.open(environment, log: log)
+            let resources = try await ProcessResources.open(environment, for: services, log: log)
             let all = try await processServices(services, resources, log: log)
             announce(Environment.process)
             return all
@@ -48,7 +48,11 @@ struct Convoke {
     /// Said on standard output, apart from the log, because it is for a person.
     static func announce(_ environment: Environment) {
         let base = Int(environment.string("CONVOKE_PORT_BASE", default: "8000")) ?? 8000
-        print("Convoke is up: http://127.0.0.1:\(base)   (Ctrl-C stops it)")
+        printLine("Convoke is up: http://127.0.0.1:\(base)   (Ctrl-C stops it)")
+    }
+
+    static func printLine(_ line: String) {
+        print(line)
         flushStandardOutput()
     }
 }

@@ -6,7 +6,8 @@ public import ServiceKit
 extension ServiceDefinition {
     /// The one public door.
     public static let gateway = ServiceDefinition(
-        "gateway", portOffset: 0, contract: PackageResources.openapi_yaml
+        "gateway", portOffset: 0, contract: PackageResources.openapi_yaml,
+        checkSettings: { environment, _ throws(ConfigurationError) in _ = try GatewaySettings(from: environment) }
     ) { context in
         let settings = try GatewaySettings(from: context.environment)
         let client = HTTPClient(clientSettings(settings), metrics: context.metrics, log: context.log)

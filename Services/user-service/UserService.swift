@@ -10,7 +10,10 @@ extension ServiceDefinition {
     /// Users, passwords, tokens.
     public static let userService = ServiceDefinition(
         "user-service", portOffset: 5, database: "user_db", queues: UserDeletion.queues, migrations: Migration.users,
-        contract: PackageResources.openapi_yaml
+        contract: PackageResources.openapi_yaml,
+        checkSettings: { environment, mode throws(ConfigurationError) in
+            _ = try UserServiceSettings(from: environment, authMode: mode)
+        }
     ) { context in
         let settings = try UserServiceSettings(from: context.environment, authMode: context.settings.authMode)
         let store = UserStore(context.database)

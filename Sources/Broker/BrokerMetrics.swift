@@ -7,6 +7,7 @@ public struct BrokerMetrics: Sendable {
     let redelivered: Labeled<Counter>
     let dead: Labeled<Counter>
     let inFlight: Labeled<Gauge>
+    let prefetched: Labeled<Gauge>
     let depth: Labeled<Gauge>
     let reconnects: Counter
 
@@ -21,6 +22,8 @@ public struct BrokerMetrics: Sendable {
             labels: ["queue"])
         dead = metrics.counters("broker_dead_total", "Messages that became dead letters.", labels: ["queue"])
         inFlight = metrics.gauges("broker_in_flight", "Handlers that run now.", labels: ["queue"])
+        prefetched = metrics.gauges(
+            "broker_prefetched", "Messages that were taken and wait for a handler.", labels: ["queue"])
         depth = metrics.gauges("broker_queue_depth", "Messages that wait to be taken.", labels: ["queue"])
         reconnects = metrics.counter("broker_reconnects_total", "Connections made again after a loss.")
     }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // Swift calls no variadic C function: one wrapper for each kind of argument.
@@ -44,13 +45,13 @@ static inline void convoke_curl_set_transfer_callbacks(
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, owner);
 }
 static inline void convoke_curl_set_socket_callbacks(
-    CURL *easy, void *owner,
-    curl_socket_t (*open)(void *owner, curlsocktype purpose, struct curl_sockaddr *address),
-    int (*close)(void *owner, curl_socket_t socket)) {
+    CURL *easy, void *opener,
+    curl_socket_t (*open)(void *opener, curlsocktype purpose, struct curl_sockaddr *address),
+    void *closer, int (*close)(void *closer, curl_socket_t socket)) {
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, owner);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, opener);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, owner);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, closer);
 }
 static inline void *convoke_curl_owner(CURL *easy) {
     char *owner = NULL;
@@ -101,6 +102,11 @@ static inline int convoke_epoll_wait(int epoll, int *descriptors, uint32_t *even
         events[i] = ready[i].events;
     }
     return count;
+}
+/// What tells two sockets apart that have had the same descriptor; 0 when it is open no more.
+static inline uint64_t convoke_socket_identity(int descriptor) {
+    struct stat status;
+    return fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino : 0;
 }
 static const uint32_t CONVOKE_EPOLL_IN = EPOLLIN;
 static const uint32_t CONVOKE_EPOLL_OUT = EPOLLOUT;

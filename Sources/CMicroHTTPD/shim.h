@@ -142,6 +142,21 @@ static inline struct MHD_Response *convoke_copied_response(const void *bytes, si
     return MHD_create_response_from_buffer(count, (void *)bytes, MHD_RESPMEM_MUST_COPY);
 }
 
+static inline ssize_t convoke_no_bytes(void *cls, uint64_t position, char *room, size_t size) {
+    (void)cls, (void)position, (void)room, (void)size;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/// A head that says `size`, where no body may follow.
+static inline struct MHD_Response *convoke_bodiless_response(uint64_t size) {
+    struct MHD_Response *response = MHD_create_response_from_callback(size, 1, &convoke_no_bytes, 0, 0);
+    // 0.9.75 sends the last chunk of a chunked answer even to HEAD, which would be read as the beginning of the
+    // next answer. So such an answer is not chunked, and the connection ends with it.
+    if (response && size == MHD_SIZE_UNKNOWN)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    return response;
+}
+
 static const uint64_t convoke_size_unknown = MHD_SIZE_UNKNOWN;
 static const ssize_t convoke_end_of_stream = MHD_CONTENT_READER_END_OF_STREAM;
 static const ssize_t convoke_end_with_error = MHD_CONTENT_READER_END_WITH_ERROR;

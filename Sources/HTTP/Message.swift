@@ -98,6 +98,9 @@ public struct Request: Sendable {
 
     /// The JSON body as a value of ours: 415 for another type, 413 over `limit`, 400 for what is no JSON,
     /// 422 with every mistake for what does not fit.
+    // Inlined into a route, it makes the optimiser of Swift 6.3.1 crash while it splits the coroutine; only a
+    // release build shows it.
+    @inline(never)
     public func decode<Value: JSONDecodable>(
         _ type: Value.Type = Value.self, limit: Int = typicalBodyLimit
     ) async throws -> Value {

@@ -10,6 +10,9 @@ struct AnswerHead {
     private var size = 0
     private let limit: Int
 
+    /// Whether nothing has come yet.
+    var isUntouched: Bool { size == 0 }
+
     init(limit: Int) { self.limit = limit }
 
     /// Takes one line with its line break. Interim answers (1xx) are read and forgotten; what comes behind

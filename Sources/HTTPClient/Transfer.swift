@@ -14,6 +14,8 @@ final class Transfer {
     private(set) var sendings = 0
     /// What we ourselves stopped it for; libcurl only says that a callback did.
     var failure: (any Error)?
+    /// The sockets that were opened for it. None means that it used connections from the pool only.
+    var opened: [curl_socket_t] = []
     /// When the exchange is given up if nothing happens.
     var due: Duration = .zero
     var isDelivered = false
@@ -27,6 +29,7 @@ final class Transfer {
     private var shape = Shape.get
     /// Whether the rest of the request's body goes unsent because the answer is there already.
     private var isUploadOver = false
+    private var isRepeated = false
 
     /// What libcurl has to be told about the method; options stay set, so only a change costs anything.
     fileprivate enum Shape: Equatable {
@@ -50,7 +53,10 @@ final class Transfer {
         convoke_curl_set_transfer_callbacks(
             easy, Unmanaged.passUnretained(self).toOpaque(), onHeadLine, onBody, onUpload, onRewind, onSending
         )
-        convoke_curl_set_socket_callbacks(easy, Unmanaged.passUnretained(loop).toOpaque(), onOpen, onClose)
+        // A connection outlives the transfer that opened it, so its end is the loop's to hear of.
+        convoke_curl_set_socket_callbacks(
+            easy, Unmanaged.passUnretained(self).toOpaque(), onOpen,
+            Unmanaged.passUnretained(loop).toOpaque(), onClose)
         convoke_curl_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
         for (option, number) in Self.constants { convoke_curl_set_number(easy, option, number) }
         convoke_curl_set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https")
@@ -148,9 +154,28 @@ final class Transfer {
         }
     }
 
+    /// Whether the exchange failed because its pooled connection was closed meanwhile, and may go out anew;
+    /// if so, it is ready to, on a connection of its own.
+    ///
+    /// libcurl 7.88 does the same, but not always: not when sending fails behind the head, and on one handle
+    /// only five times in all its life.
+    func mayRepeat(after code: CURLcode) -> Bool {
+        guard code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING,
+            failure == nil, sendings > 0, opened.isEmpty, head.isUntouched,
+            let exchange, exchange.request.method.isIdempotent, exchange.rewind()
+        else { return false }
+        isRepeated = true
+        errorText[0] = 0
+        convoke_curl_set_number(easy, CURLOPT_FRESH_CONNECT, 1)
+        return true
+    }
+
     /// Makes it ready for another exchange.
     func end() {
         exchange = nil
+        opened.removeAll(keepingCapacity: true)
+        if isRepeated { convoke_curl_set_number(easy, CURLOPT_FRESH_CONNECT, 0) }
+        isRepeated = false
         head = AnswerHead(limit: headLimit)
         sendings = 0
         failure = nil
@@ -357,8 +382,8 @@ private let onOpen:
     @convention(c) (UnsafeMutableRawPointer?, curlsocktype, UnsafeMutablePointer<curl_sockaddr>?) ->
         curl_socket_t = {
             owner, _, address in
-            guard let owner, let address else { return -1 }
-            return Unmanaged<LoopThread>.fromOpaque(owner).takeUnretainedValue().open(address.pointee)
+            guard let transfer = transfer(owner), let address else { return -1 }
+            return transfer.loop.open(address.pointee, for: transfer)
         }
 
 private let onClose: @convention(c) (UnsafeMutableRawPointer?, curl_socket_t) -> CInt = { owner, socket in

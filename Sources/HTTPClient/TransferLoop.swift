@@ -96,8 +96,11 @@ final class LoopThread {
         /// What libcurl wants to hear of, and what the epoll has been told.
         var wanted: UInt32 = 0
         var registered: UInt32 = 0
-        /// Opened through us, so that we hear of its end as well.
-        var isOurs = false
+        /// Which socket it is, while it is one that was opened here; 0 otherwise. A descriptor alone does not
+        /// say: others in this process may have got it since.
+        var identity: UInt64 = 0
+        /// Whether it can still serve. Libcurl closes what cannot when it looks at it next.
+        var isAlive = true
         /// The exchange that used it last.
         var exchangeNumber = 0
     }
@@ -272,6 +275,7 @@ final class LoopThread {
             transfers[place] = last
             last.exchange?.place.store(place, ordering: .relaxed)
         }
+        forgetLost(transfer.opened)
         let head = transfer.head
         // Whether the end comes in the same packet as the head makes no difference to the caller: there is
         // an answer, and its body breaks off.
@@ -293,10 +297,16 @@ final class LoopThread {
                 end(transfer, .complete)
             } else if code == CURLE_OK {
                 end(transfer, .failed(ClientError.inDoubt(reason: "the answer ended within its head")))
-            } else {
+            } else if !repeats(transfer, after: code) {
                 end(transfer, .failed(transfer.failure(for: code)))
             }
         }
+    }
+
+    private func repeats(_ transfer: Transfer, after code: CURLcode) -> Bool {
+        guard transfer.mayRepeat(after: code) else { return false }
+        curl_multi_remove_handle(multi, transfer.easy)
+        return curl_multi_add_handle(multi, transfer.easy) == CURLM_OK
     }
 
     func touch(_ transfer: Transfer) {
@@ -392,8 +402,12 @@ final class LoopThread {
         sockets[Int(descriptor)].registered = 0
         let socket = sockets[Int(descriptor)]
         let isPaused = transfers.contains { $0.number == socket.exchangeNumber }
-        guard socket.isOurs, !isPaused else { return }
+        guard socket.identity != 0, !isPaused, socket.isAlive,
+            convoke_socket_identity(descriptor) == socket.identity
+        else { return }
         shutdown(descriptor, Int32(SHUT_RDWR))
+        sockets[Int(descriptor)].isAlive = false
+        core.connections.wrappingSubtract(1, ordering: .relaxed)
         // What has come already could still be read after that.
         while recv(descriptor, &waste, waste.count, Int32(MSG_DONTWAIT)) > 0 {}
     }
@@ -411,11 +425,18 @@ final class LoopThread {
         sockets[index].wanted = wanted
         let registered = sockets[index].registered
         if wanted == 0 {
+            guard registered != 0 else { return }
             // A pooled connection is mostly wanted again at once: it stays in the epoll, which saves two
             // system calls a request. Others we would not hear of any more.
-            guard !sockets[index].isOurs, registered != 0 else { return }
-            convoke_epoll_set(epoll, EPOLL_CTL_DEL, socket, 0)
-            sockets[index].registered = 0
+            if sockets[index].identity == 0 {
+                convoke_epoll_set(epoll, EPOLL_CTL_DEL, socket, 0)
+                sockets[index].registered = 0
+            } else if registered != CONVOKE_EPOLL_IN {
+                // An answer that is read in the turn that connected or sent: that it can be written to is no
+                // news of a connection in the pool, and would be taken for the other side's.
+                convoke_epoll_set(epoll, EPOLL_CTL_MOD, socket, CONVOKE_EPOLL_IN)
+                sockets[index].registered = CONVOKE_EPOLL_IN
+            }
         } else if wanted != registered {
             if registered == 0 || convoke_epoll_set(epoll, EPOLL_CTL_MOD, socket, wanted) != 0 {
                 convoke_epoll_set(epoll, EPOLL_CTL_ADD, socket, wanted)
@@ -429,22 +450,37 @@ final class LoopThread {
         timer = milliseconds < 0 ? nil : milliseconds == 0 ? now : time.uptime + .milliseconds(milliseconds)
     }
 
-    func open(_ address: curl_sockaddr) -> curl_socket_t {
+    func open(_ address: curl_sockaddr, for transfer: Transfer) -> curl_socket_t {
         let socket = Glibc.socket(
             address.family, address.socktype | Int32(SOCK_CLOEXEC.rawValue), address.protocol)
         guard socket >= 0 else { return -1 }
         grow(to: Int(socket))
-        sockets[Int(socket)] = Socket(isOurs: true)
+        forget(socket)
+        sockets[Int(socket)] = Socket(identity: convoke_socket_identity(socket))
+        transfer.opened.append(socket)
         openCount += 1
         core.connections.wrappingAdd(1, ordering: .relaxed)
         return socket
     }
 
     func close(_ socket: curl_socket_t) -> Int32 {
-        if sockets.indices.contains(Int(socket)) { sockets[Int(socket)] = Socket() }
-        openCount -= 1
-        core.connections.wrappingSubtract(1, ordering: .relaxed)
+        forget(socket)
         return Glibc.close(socket)
+    }
+
+    /// libcurl 7.88 closes by itself, and tells nobody, what has not become a connection: an address that
+    /// did not answer, or one that was given up.
+    private func forgetLost(_ opened: [curl_socket_t]) {
+        for socket in opened where convoke_socket_identity(socket) != sockets[Int(socket)].identity {
+            forget(socket)
+        }
+    }
+
+    private func forget(_ socket: curl_socket_t) {
+        guard sockets.indices.contains(Int(socket)), sockets[Int(socket)].identity != 0 else { return }
+        if sockets[Int(socket)].isAlive { core.connections.wrappingSubtract(1, ordering: .relaxed) }
+        sockets[Int(socket)] = Socket()
+        openCount -= 1
     }
 
     private func grow(to index: Int) {

@@ -1,4 +1,5 @@
 import CMicroHTTPD
+import Core
 import Glibc
 import HTTP
 
@@ -11,7 +12,14 @@ enum Answering {
     static func queue(
         _ response: Response, on connection: OpaquePointer, exchange: Exchange?, isHead: Bool, closes: Bool
     ) -> Bool {
-        guard let made = make(response, exchange: exchange, isHead: isHead) else { return false }
+        var response = response
+        var made = make(response, exchange: exchange, isHead: isHead)
+        if made == nil {
+            // A file that is not there any more, or no memory.
+            response = Problem.internalError.response(requestID: "", language: .english)
+            made = make(response, exchange: nil, isHead: isHead)
+        }
+        guard let made else { return false }
         defer { MHD_destroy_response(made) }
         for field in response.headers where !isOurs(field.name) {
             // Refused are empty values and control characters, which would let a value begin another field.
@@ -52,8 +60,7 @@ enum Answering {
         case .stream(let length, _):
             let size = length.map { UInt64($0) } ?? convoke_size_unknown
             guard let exchange, !isHead, response.mayHaveBody else {
-                return MHD_create_response_from_callback(
-                    size, 1, { _, _, _, _ in convoke_end_of_stream }, nil, nil)
+                return convoke_bodiless_response(size)
             }
             return MHD_create_response_from_callback(
                 size, copiedAtOnce, { Answering.readExchange($0, $2, $3) },

@@ -70,6 +70,7 @@ final class Connection: @unchecked Sendable {
     private var targetStart: UnsafePointer<CChar>?
     private var targetLength = 0
     private var received = 0
+    private var dropped = 0
     private var isHead = false
     private var isBodyStarted = false
 
@@ -109,6 +110,7 @@ final class Connection: @unchecked Sendable {
         target = nil
         targetStart = nil
         received = 0
+        dropped = 0
         isBodyStarted = false
         enter(.waiting)
     }
@@ -145,10 +147,9 @@ final class Connection: @unchecked Sendable {
             return goOn(exchange, connection, upload, &uploadSize)
         case .draining(let response):
             guard uploadSize == 0 else {
-                received += uploadSize
                 bytesIn.wrappingAdd(uploadSize, ordering: .relaxed)
                 uploadSize = 0
-                return received <= Self.drained
+                return true
             }
             return answer(response, connection, nil)
         case .discarding(let left):
@@ -219,15 +220,16 @@ final class Connection: @unchecked Sendable {
     ) -> Bool {
         if uploadSize > 0, let upload {
             isBodyStarted = true
-            if let response = exchange.earlyAnswer, received > Self.drained, answerWhileReceiving(response) {
+            if let response = exchange.earlyAnswer {
+                dropped += uploadSize
+                bytesIn.wrappingAdd(uploadSize, ordering: .relaxed)
                 uploadSize = 0
-                return true
+                // The rest of a short body is dropped, so that the connection can be kept.
+                return dropped <= Self.drained || answerWhileReceiving(response)
             }
             guard received + uploadSize <= server.limits.bodyBytes else {
                 exchange.refuseBody(BodyTooLarge(limit: server.limits.bodyBytes))
-                received += uploadSize
-                uploadSize = 0
-                return received <= server.limits.bodyBytes + Self.drained
+                return true
             }
             let size = uploadSize
             let isTaken = upload.withMemoryRebound(to: UInt8.self, capacity: size) {

@@ -36,6 +36,8 @@ final class Exchange: Sendable {
         var outgoing = Bytes()
         var sent = 0
         var end: StreamEnd?
+        /// The server stops: a stream that would go on for ever ends, and ends properly.
+        var isEnding = false
         var writers: [Waiting] = []
         var nextID: UInt64 = 0
 
@@ -48,6 +50,12 @@ final class Exchange: Sendable {
             guard !isSuspended else { return }
             isSuspended = true
             MHD_suspend_connection(connection.value)
+        }
+        /// Has libmicrohttpd look at the connection once more after what it does now: 0.9.75 forgets, with
+        /// epoll, a connection that ends because its answer's bytes do, and it would stay open for ever.
+        func lookAgain() {
+            MHD_suspend_connection(connection.value)
+            MHD_resume_connection(connection.value)
         }
     }
     private enum StreamEnd { case finished, failed }
@@ -88,7 +96,7 @@ final class Exchange: Sendable {
             end = .failed
         }
         state.withLock { state in
-            state.end = end
+            state.end = state.isEnding ? .finished : end
             state.resume()
         }
     }
@@ -193,10 +201,11 @@ final class Exchange: Sendable {
         return isTaken
     }
 
-    /// The body is more than it may be.
+    /// The body is more than it may be: tells the handler, and waits for what it answers.
     func refuseBody(_ error: any Error) {
         let puller = state.withLock { state in
             state.refusal = error
+            if state.response == nil, !state.isOver { state.suspend() }
             defer { state.puller = nil }
             return state.puller
         }
@@ -223,16 +232,18 @@ final class Exchange: Sendable {
     func send(_ room: UnsafeMutableBufferPointer<UInt8>) -> Int {
         var released: [CheckedContinuation<Void, any Error>] = []
         let count: Int = state.withLock { state in
-            if state.isOver { return convoke_end_with_error }
+            if state.isOver {
+                state.lookAgain()
+                return convoke_end_with_error
+            }
             let count = min(room.count, state.outgoing.count - state.sent)
             guard count > 0 else {
-                switch state.end {
-                case .finished: return convoke_end_of_stream
-                case .failed: return convoke_end_with_error
-                case nil:
+                guard let end = state.end else {
                     state.suspend()
                     return 0
                 }
+                state.lookAgain()
+                return end == .finished ? convoke_end_of_stream : convoke_end_with_error
             }
             state.outgoing.withUnsafeBufferPointer { bytes in
                 _ = room.update(
@@ -252,6 +263,18 @@ final class Exchange: Sendable {
         }
         for continuation in released { continuation.resume() }
         return count
+    }
+
+    /// Ends a stream of events: its client comes back by itself, and it would never end otherwise.
+    func endEvents() {
+        let task = state.withLock { state -> Task<Void, Never>? in
+            guard let response = state.response, !state.isEnding, case .stream = response.content,
+                response.headers["content-type"]?.hasPrefix("text/event-stream") ?? false
+            else { return nil }
+            state.isEnding = true
+            return state.task
+        }
+        task?.cancel()
     }
 
     /// The client is gone: the connection, where it is suspended, is woken so that it closes.

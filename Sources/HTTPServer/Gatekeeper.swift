@@ -43,7 +43,7 @@ final class Gatekeeper: Sendable {
                 pollfd(fd: alarm, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: isAccepting ? listener : -1, events: Int16(POLLIN), revents: 0),
             ]
-            poll(&watched, 2, Self.tick)
+            poll(&watched, 2, stopBegan == nil ? Self.tick : 10)
             let now = core.time.uptime.milliseconds
             core.clock.store(now, ordering: .relaxed)
             if core.isStopping, stopBegan == nil {
@@ -107,11 +107,14 @@ final class Gatekeeper: Sendable {
             var sockets: [pollfd] = []
             for connection in registry.connections.values {
                 look(at: connection, now)
-                guard let exchange = connection.exchange else { continue }
                 if isOverdue {
-                    exchange.abandon()
+                    connection.exchange?.abandon()
                     cut(connection)
-                } else if exchange.isSuspended {
+                    continue
+                }
+                guard let exchange = connection.exchange else { continue }
+                if core.isStopping { exchange.endEvents() }
+                if exchange.isSuspended {
                     silent.append(connection)
                     sockets.append(pollfd(fd: connection.socket, events: convoke_peer_closed, revents: 0))
                 }

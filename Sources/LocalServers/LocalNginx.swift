@@ -45,4 +45,24 @@ public struct LocalNginx: LocalServer {
     }
 
     public var url: String { "http://127.0.0.1:\(port)" }
+
+    public static var isInstalled: Bool { fileExists("/usr/sbin/nginx") }
+
+    /// A `server` that hands everything on to a port of this machine, streams included.
+    public static func proxy(to port: Int) -> String {
+        """
+        client_max_body_size 0;
+        location / {
+            proxy_pass http://127.0.0.1:\(port);
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection "";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_read_timeout 1h;
+        }
+        """
+    }
 }

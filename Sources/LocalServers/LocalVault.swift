@@ -61,14 +61,69 @@ public struct LocalVault: LocalServer {
         readFile(folder("keys.json")).flatMap { try? JSONValue(parsing: $0) }
     }
 
+    /// How a client gets in: an AppRole, as in production.
+    public struct Entrance: Sendable {
+        public let roleID: String
+        public let secretID: String
+    }
+
+    /// Whether the key-value store has anything at `path`.
+    public func has(_ path: String) -> Bool { call("GET", "secret/data/\(path)").status == 200 }
+
+    /// Puts `secrets` at `path` of the key-value store.
+    public func put(_ secrets: [String: String], at path: String) throws {
+        let fields = secrets.map { JSONMember($0.key, .string($0.value)) }
+        _ = try succeed("POST", "secret/data/\(path)", ["data": .object(fields)])
+    }
+
+    /// Makes a role that may read `path` and nothing else, and a way in for it.
+    public func admit(_ role: String, reading path: String) throws -> Entrance {
+        let policy = "path \"secret/data/\(path)\" { capabilities = [\"read\"] }"
+        _ = try succeed("PUT", "sys/policies/acl/\(role)", ["policy": .string(policy)])
+        _ = try succeed(
+            "POST", "auth/approle/role/\(role)",
+            ["token_policies": .string(role), "token_ttl": "1h", "token_max_ttl": "24h"])
+        let id = try succeed("GET", "auth/approle/role/\(role)/role-id")["data"]?["role_id"]?.stringValue
+        let secret = try succeed("POST", "auth/approle/role/\(role)/secret-id")["data"]?["secret_id"]?
+            .stringValue
+        guard let id, let secret else {
+            throw ServerFailed(server: "vault", reason: "did not let \(role) in", logTail: folder.logTail)
+        }
+        return Entrance(roleID: id, secretID: secret)
+    }
+
+    private func call(_ method: String, _ path: String, _ body: JSONValue? = nil) -> (
+        status: Int, body: String
+    ) {
+        let text = body.map { String(decoding: $0.bytes, as: UTF8.self) } ?? ""
+        let answer = Self.call(port, method, path, text, token: rootToken ?? "") ?? ""
+        let status = answer.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+        return (status, answer.range(ofBlankLine: ()).map { String(answer[$0...]) } ?? "")
+    }
+
+    private func succeed(_ method: String, _ path: String, _ body: JSONValue? = nil) throws -> JSONValue {
+        let answer = call(method, path, body)
+        guard (200..<300).contains(answer.status) else {
+            throw ServerFailed(
+                server: "vault", reason: "answered \(answer.status) to \(path)", logTail: folder.logTail)
+        }
+        return answer.body.isEmpty ? .null : try JSONValue(parsing: answer.body)
+    }
+
+    private static func call(
+        _ port: Int, _ method: String, _ path: String, _ body: String = "", token: String = ""
+    ) -> String? {
+        let request = """
+            \(method) /v1/\(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nX-Vault-Token: \(token)\r\n\
+            Content-Length: \(body.utf8.count)\r\n\r\n\(body)
+            """
+        return Loopback.ask(port, request, untilEnd: true, seconds: 30)  // to initialise takes six
+    }
+
     /// Leads the server from its first start to ready, one step a call: its health says which is next.
     private static func isReady(_ folder: ServerFolder, _ port: Int) -> Bool {
         func call(_ method: String, _ path: String, _ body: String = "", token: String = "") -> String? {
-            let request = """
-                \(method) /v1/\(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nX-Vault-Token: \(token)\r\n\
-                Content-Length: \(body.utf8.count)\r\n\r\n\(body)
-                """
-            return Loopback.ask(port, request, untilEnd: true, seconds: 30)  // to initialise takes six
+            Self.call(port, method, path, body, token: token)
         }
         let health = call("GET", "sys/health") ?? ""
         switch health.split(separator: " ").dropFirst().first {

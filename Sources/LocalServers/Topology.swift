@@ -12,7 +12,32 @@ public struct RealServers: Service {
     public let postgres: LocalPostgres
     public let redis: LocalRedis
     public let rabbitmq: LocalRabbitMQ
+    /// Where the services' secrets are; without it they are files in the data folder.
+    public let vault: LocalVault?
+    /// In front of the gateway, as in production.
+    public let nginx: LocalNginx?
+    public let prometheus: LocalPrometheus?
+    private let entrance: LocalVault.Entrance?
     private let time: any TimeSource = SystemTime()
+
+    /// What stands around the services beside what they stand on; each only where it is installed.
+    public struct Surroundings: Sendable {
+        /// Where the gateway listens, for nginx to hand on to.
+        public var gatewayPort: Int
+        /// Where each service shows its metrics.
+        public var metricsPorts: [String: Int]
+        /// What Vault is to hold from its first start on.
+        public var makeSecrets: @Sendable () throws -> [String: String]
+
+        public init(
+            gatewayPort: Int, metricsPorts: [String: Int],
+            makeSecrets: @escaping @Sendable () throws -> [String: String]
+        ) {
+            self.gatewayPort = gatewayPort
+            self.metricsPorts = metricsPorts
+            self.makeSecrets = makeSecrets
+        }
+    }
 
     /// Which database belongs to which service; integration-service and account-manager share one.
     public static let databases = [
@@ -25,25 +50,81 @@ public struct RealServers: Service {
     ]
 
     /// Starts all under `directory`/servers, with the data they had there before.
-    public static func started(in directory: String) async throws -> RealServers {
+    public static func started(
+        in directory: String, with surroundings: Surroundings? = nil
+    ) async throws -> RealServers {
         let home = try home(in: directory)
         let password = try password(in: home)
-        let servers = try RealServers(
-            postgres: LocalPostgres(directory: home + "/postgres", password: password),
-            redis: LocalRedis(directory: home + "/redis", password: password),
-            rabbitmq: LocalRabbitMQ(directory: home + "/rabbitmq", password: password))
-        // First and alone: of the three only PostgreSQL refuses a folder that a second start already uses.
-        try await servers.postgres.start()
+        let postgres = try LocalPostgres(directory: home + "/postgres", password: password)
+        let redis = try LocalRedis(directory: home + "/redis", password: password)
+        let rabbitmq = try LocalRabbitMQ(directory: home + "/rabbitmq", password: password)
+        let vault = try surroundings == nil ? nil : vault(in: home)
+        var servers: [any LocalServer] = [redis, rabbitmq]
+        if let vault { servers.append(vault) }
+        let nginx = try surroundings.flatMap { surroundings in
+            guard LocalNginx.isInstalled else { return nil as LocalNginx? }
+            return try LocalNginx(
+                directory: home + "/nginx", server: LocalNginx.proxy(to: surroundings.gatewayPort))
+        }
+        if let nginx { servers.append(nginx) }
+        let prometheus = try surroundings.flatMap { surroundings in
+            guard LocalPrometheus.isInstalled else { return nil as LocalPrometheus? }
+            return try LocalPrometheus(directory: home + "/prometheus", targets: surroundings.metricsPorts)
+        }
+        if let prometheus { servers.append(prometheus) }
+
         do {
-            async let cache: Void = servers.redis.start()
-            async let broker: Void = servers.rabbitmq.start()
-            for database in Set(databases.values) { try await servers.postgres.createDatabase(database) }
-            _ = try await (cache, broker)
+            // First and alone: of all of them only PostgreSQL refuses a folder that a second start already
+            // uses.
+            try await postgres.start()
+            try await withThrowingTaskGroup { group in
+                for server in servers { group.addTask { try await server.start() } }
+                for database in Set(databases.values) { try await postgres.createDatabase(database) }
+                try await group.waitForAll()
+            }
+            var entrance: LocalVault.Entrance?
+            if let vault, let surroundings {
+                if !vault.has(secretPath) { try vault.put(try surroundings.makeSecrets(), at: secretPath) }
+                entrance = try vault.admit("convoke", reading: secretPath)
+            }
+            return RealServers(
+                postgres: postgres, redis: redis, rabbitmq: rabbitmq, vault: vault, nginx: nginx,
+                prometheus: prometheus, entrance: entrance)
         } catch {
-            await servers.stop()
+            await stop([postgres] + servers)
             throw error
         }
-        return servers
+    }
+
+    /// Where services look by default.
+    private static let secretPath = "convoke"
+
+    /// Keys that were made there are nowhere else, so a folder that has a Vault is not started without it.
+    private static func vault(in home: String) throws -> LocalVault? {
+        let folder = home + "/vault"
+        guard LocalVault.isInstalled else {
+            guard !fileExists(folder) else {
+                throw ServerFailed(
+                    server: "vault",
+                    reason: "is not installed any more, and this data folder keeps its keys there",
+                    logTail: "(not started)")
+            }
+            return nil
+        }
+        return try LocalVault(directory: folder)
+    }
+
+    private init(
+        postgres: LocalPostgres, redis: LocalRedis, rabbitmq: LocalRabbitMQ, vault: LocalVault?,
+        nginx: LocalNginx?, prometheus: LocalPrometheus?, entrance: LocalVault.Entrance?
+    ) {
+        self.postgres = postgres
+        self.redis = redis
+        self.rabbitmq = rabbitmq
+        self.vault = vault
+        self.nginx = nginx
+        self.prometheus = prometheus
+        self.entrance = entrance
     }
 
     /// What a service is told about them.
@@ -52,15 +133,20 @@ public struct RealServers: Service {
         if let database = Self.databases[service] {
             environment["DATABASE_URL"] = postgres.url(database: database)
         }
+        if let vault, let entrance {
+            environment["VAULT_ADDR"] = vault.url
+            environment["VAULT_ROLE_ID"] = entrance.roleID
+            environment["VAULT_SECRET_ID"] = entrance.secretID
+        }
+        if nginx != nil, service == "gateway" { environment["TRUSTED_PROXIES"] = "127.0.0.1" }
         return environment
     }
 
     /// Waits until it is cancelled, then stops them; one that dies before is an error that ends the process.
     public func run() async throws {
-        let servers: [any LocalServer] = [postgres, redis, rabbitmq]
         do {
             while true {
-                for server in servers where await server.process.id == nil {
+                for server in all where await server.process.id == nil {
                     throw ServerFailed(
                         server: server.process.name, reason: "ended by itself",
                         logTail: server.process.logTail)
@@ -73,12 +159,20 @@ public struct RealServers: Service {
         }
     }
 
+    private var all: [any LocalServer] {
+        var servers: [any LocalServer] = [postgres, redis, rabbitmq]
+        if let vault { servers.append(vault) }
+        if let nginx { servers.append(nginx) }
+        if let prometheus { servers.append(prometheus) }
+        return servers
+    }
+
     /// Stops all at once, in order; one that does not is killed.
-    public func stop() async {
+    public func stop() async { await Self.stop(all) }
+
+    private static func stop(_ servers: [any LocalServer]) async {
         await withTaskGroup { group in
-            for server: any LocalServer in [postgres, redis, rabbitmq] {
-                group.addTask { try? await server.stop() }
-            }
+            for server in servers { group.addTask { try? await server.stop() } }
         }
     }
 }

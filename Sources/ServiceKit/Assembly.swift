@@ -20,7 +20,11 @@ public struct ProcessResources: Sendable {
     let tokens: Tokens
     let environment: Environment
 
-    public static func open(_ environment: Environment, log: Log) async throws -> ProcessResources {
+    /// Opens them for a process of these services, whose settings are checked before anything is touched.
+    public static func open(
+        _ environment: Environment, for services: [ServiceDefinition] = [], log: Log
+    ) async throws -> ProcessResources {
+        try checkSettings(of: services, in: environment)
         let settings = try ProcessSettings(from: environment)
         try DataFolder.prepare(settings.dataFolder)
         let time = settings.time
@@ -150,7 +154,7 @@ public func assemble(
 /// Runs services in this process until it is told to stop.
 public func runProcess(_ name: String, _ definitions: [ServiceDefinition]) async -> Never {
     await runService(name) { log in
-        let resources = try await ProcessResources.open(.process, log: log)
+        let resources = try await ProcessResources.open(.process, for: definitions, log: log)
         return try await processServices(definitions, resources, log: log)
     }
 }

@@ -17,11 +17,14 @@ public struct ServiceDefinition: Sendable {
     public let migrations: [Migration]
     /// Its contract, as `docs/openapi/<service>.yaml` has it.
     public let contract: [UInt8]
+    /// Reads the settings that only this service has, to find their mistakes before anything is opened.
+    let checkSettings: @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void
     let build: @Sendable (ServiceContext) async throws -> ServiceParts
 
     public init(
         _ name: String, portOffset: Int, database: String? = nil, queues: [Queue] = [],
         migrations: [Migration] = [], contract: [UInt8],
+        checkSettings: @escaping @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void = { _, _ in },
         build: @escaping @Sendable (ServiceContext) async throws -> ServiceParts
     ) {
         self.name = name
@@ -30,6 +33,7 @@ public struct ServiceDefinition: Sendable {
         self.queues = queues
         self.migrations = migrations
         self.contract = contract
+        self.checkSettings = checkSettings
         self.build = build
     }
 }

@@ -88,6 +88,29 @@ public struct ServiceSettings: Sendable {
     }
 }
 
+/// Reads everything that this process and its services will read, and throws with all mistakes together: an
+/// operator mends them in one go, and nothing has been opened yet.
+public func checkSettings(of services: [ServiceDefinition], in environment: Environment) throws(ConfigurationError) {
+    var mistakes: [String] = []
+    func gather(_ read: () throws(ConfigurationError) -> Void) {
+        do {
+            try read()
+        } catch {
+            for mistake in error.mistakes where !mistakes.contains(mistake) { mistakes.append(mistake) }
+        }
+    }
+    gather { () throws(ConfigurationError) in _ = try ProcessSettings(from: environment) }
+    for service in services {
+        gather { () throws(ConfigurationError) in
+            _ = try ServiceSettings(for: service, from: environment, dataFolder: "data")
+        }
+        var environment = environment
+        let mode: AuthMode = environment.choice("AUTH_MODE", default: .dev)
+        gather { () throws(ConfigurationError) in try service.checkSettings(environment, mode) }
+    }
+    guard mistakes.isEmpty else { throw ConfigurationError(mistakes: mistakes) }
+}
+
 /// `DATABASE_URL` (with the service's own database where the URL names none), or `POSTGRES_SERVER` and its
 /// neighbours, or a file in the data folder.
 private func databaseLocation(

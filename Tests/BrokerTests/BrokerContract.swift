@@ -1,10 +1,11 @@
 import Broker
 import Core
+import Synchronization
 import TestServers
 import Testing
 
 /// What every broker must do, asked of each one we ship.
-@Suite struct `A broker` {
+@Suite(.timeLimit(.minutes(5))) struct `A broker` {
     @Test(arguments: Engine.available)
     func `hands a message over with everything it carries`(engine: Engine) async throws {
         let world = try await engine.world([Queue("work")])
@@ -20,7 +21,7 @@ import Testing
                 return .ack
             }
         }
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         #expect(seen.deliveries == [Delivery(message: message, queue: "work", attempt: 1)])
@@ -72,15 +73,18 @@ import Testing
                 return .ack
             }
         }
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         for name in names.reversed() {
             for number in 1...2 { try await broker.publish(.named("\(name)-\(number)"), to: name) }
         }
         if engine.takesAhead {
-            for name in names { try await eventually { try await broker.depth(of: name) == 0 } }
+            for name in names {
+                let waiting = "broker_prefetched{queue=\"\(name)\"} 2"
+                try await eventually { world.metrics.text.contains(waiting) }
+            }
         }
         gate.open()
-        await seen.wait(for: 7)
+        try await seen.wait(for: 7)
         consumer.cancel()
         try await consumer.value
         #expect(seen.ids == ["first", "high-1", "high-2", "normal-1", "normal-2", "low-1", "low-2"])
@@ -107,7 +111,7 @@ import Testing
                 return .ack
             }
         }
-        await dead.wait(for: 1)
+        try await dead.wait(for: 1)
         consumer.cancel()
         undertaker.cancel()
         try await consumer.value
@@ -133,7 +137,7 @@ import Testing
                 return .ack
             }
         }
-        await seen.wait(for: 3)
+        try await seen.wait(for: 3)
         consumer.cancel()
         try await consumer.value
         #expect(seen.deliveries.map(\.attempt) == [1, 2, 3])
@@ -152,10 +156,10 @@ import Testing
                 return .reject(reason: "no such group")
             }
         }
-        await seen.wait(for: 2)
+        try await seen.wait(for: 2)
         consumer.cancel()
         try await consumer.value
-        #expect(try await broker.depth(of: queue.deadLetters) == 2)
+        try await eventually { try await broker.depth(of: queue.deadLetters) == 2 }
 
         let dead = Collector()
         let undertaker = Task {
@@ -165,7 +169,7 @@ import Testing
                 return .reject(reason: "seen")
             }
         }
-        await dead.wait(for: 2)
+        try await dead.wait(for: 2)
         undertaker.cancel()
         try await undertaker.value
         #expect(Set(dead.ids) == ["m-1", "m-2"])
@@ -178,28 +182,24 @@ import Testing
     func `keeps a delayed message back, and not those behind it`(engine: Engine) async throws {
         let broker = try await engine.world([Queue("work")]).open()
         let time = SystemTime()
-        let start = time.uptime
-        try await broker.publish(.named("late"), to: "work", after: .milliseconds(1100))
+        try await broker.publish(.named("late"), to: "work", after: .hours(1))
+        let soon = time.now + .milliseconds(150)
         try await broker.publish(.named("soon"), to: "work", after: .milliseconds(150))
         try await broker.publish(.named("now"), to: "work")
         let seen = Collector()
         let consumer = Task {
             try await broker.consume(["work"]) { delivery in
-                let passed = time.uptime - start
-                switch delivery.message.id {
-                case "late": #expect(passed >= .milliseconds(1095))
-                case "soon": #expect(passed >= .milliseconds(145))
-                default: break
-                }
+                if delivery.message.id == "soon" { #expect(time.now >= soon) }
                 #expect(delivery.attempt == 1)
                 seen.add(delivery)
                 return .ack
             }
         }
-        await seen.wait(for: 3)
+        try await seen.wait(for: 2)
         consumer.cancel()
         try await consumer.value
-        #expect(seen.ids == ["now", "soon", "late"])
+        // Which of the two came first is the machine's affair: the delay may be over before both are sent.
+        #expect(Set(seen.ids) == ["now", "soon"])
         await broker.close()
     }
 
@@ -208,20 +208,20 @@ import Testing
         let broker = try await engine.world([Queue("work")]).open()
         try await broker.publish(.named("m-1"), to: "work")
         let time = SystemTime()
-        let times = TimesOfArrival()
+        let earliest = Mutex(time.now)
         let seen = Collector()
         let consumer = Task {
             try await broker.consume(["work"]) { delivery in
-                times.add(time.uptime)
+                #expect(time.now >= earliest.withLock { $0 })
                 seen.add(delivery)
+                earliest.withLock { $0 = time.now + .milliseconds(300) }
                 return delivery.attempt == 1 ? .retry(after: .milliseconds(300)) : .ack
             }
         }
-        await seen.wait(for: 2)
+        try await seen.wait(for: 2)
         consumer.cancel()
         try await consumer.value
         #expect(seen.deliveries.map(\.attempt) == [1, 2])
-        #expect(times.all[1] - times.all[0] >= .milliseconds(295))
         await broker.close()
     }
 
@@ -239,7 +239,7 @@ import Testing
                 return .ack
             }
         }
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         #expect(seen.deliveries == [Delivery(message: .named("m-1"), queue: "work", attempt: 2)])
@@ -265,7 +265,7 @@ import Testing
                 return .ack
             }
         }
-        await dead.wait(for: 1)
+        try await dead.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         #expect(seen.ids.isEmpty)
@@ -292,7 +292,7 @@ import Testing
                 return .ack
             }
         }
-        await first.wait(for: 1)
+        try await first.wait(for: 1)
         consumer.cancel()
         gate.open()
         try await consumer.value
@@ -306,7 +306,7 @@ import Testing
                 return .ack
             }
         }
-        await second.wait(for: 4)
+        try await second.wait(for: 4)
         successor.cancel()
         try await successor.value
         #expect(Set(second.ids) == ["m-2", "m-3", "m-4", "m-5"])
@@ -319,7 +319,7 @@ import Testing
     func `waits for nobody when there is nothing to finish`(engine: Engine) async throws {
         let broker = try await engine.world([Queue("work")]).open()
         let consumer = Task { try await broker.consume(["work"]) { _ in .ack } }
-        try await broker.ping()
+        #expect(try await broker.depth(of: "work") == 0)
         consumer.cancel()
         try await consumer.value
         await broker.close()
@@ -351,7 +351,7 @@ import Testing
             }
             try await group.waitForAll()
         }
-        await seen.wait(for: publishers * each)
+        try await seen.wait(for: publishers * each)
         for task in consuming { task.cancel() }
         for task in consuming { try await task.value }
         // No consumer died, so nothing came twice.
@@ -368,7 +368,7 @@ import Testing
         for number in 1...3 { try await first.publish(.named("m-\(number)"), to: "work") }
         await first.close()
         let second = try await world.open()
-        #expect(try await second.depth(of: "work") == 3)
+        try await eventually { try await second.depth(of: "work") == 3 }
         await second.close()
     }
 

@@ -1,12 +1,17 @@
-import Broker
 import Core
 import Synchronization
 
+@testable import Broker
+
 /// Remembers what handlers were given, and lets a test wait for it.
 final class Collector: Sendable {
+    private struct Reached {
+        let count: Int
+        let waiter: Waiter<Void>
+    }
     private struct State {
         var deliveries: [Delivery] = []
-        var waiters: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+        var waiting: [Reached] = []
     }
     private let state = Mutex(State())
 
@@ -16,24 +21,24 @@ final class Collector: Sendable {
     func add(_ delivery: Delivery) {
         let reached = state.withLock { state in
             state.deliveries.append(delivery)
-            let reached = state.waiters.filter { $0.count <= state.deliveries.count }
-            state.waiters.removeAll { $0.count <= state.deliveries.count }
+            let reached = state.waiting.filter { $0.count <= state.deliveries.count }
+            state.waiting.removeAll { $0.count <= state.deliveries.count }
             return reached
         }
-        for waiter in reached { waiter.continuation.resume() }
+        for one in reached { one.waiter.finish(.success(())) }
     }
 
-    @discardableResult
-    func wait(for count: Int) async -> [Delivery] {
-        await withCheckedContinuation { continuation in
-            let isReached = state.withLock { state in
-                if state.deliveries.count >= count { return true }
-                state.waiters.append((count, continuation))
-                return false
+    /// Throws when the test is cancelled, as it is by its suite's time limit.
+    func wait(for count: Int) async throws {
+        let waiter = Waiter<Void>()
+        state.withLock { state in
+            if state.deliveries.count >= count {
+                waiter.finish(.success(()))
+            } else {
+                state.waiting.append(Reached(count: count, waiter: waiter))
             }
-            if isReached { continuation.resume() }
         }
-        return deliveries
+        try await waiter.value()
     }
 }
 
@@ -65,26 +70,15 @@ final class Gate: Sendable {
     }
 }
 
-/// Polls `condition`, for what only a real server knows.
-func eventually(_ limit: Duration = .seconds(60), _ condition: () async throws -> Bool) async throws {
-    let time = SystemTime()
-    let end = time.uptime + limit
-    while try await !condition() {
-        guard time.uptime < end else { throw NeverHappened() }
-        try await time.sleep(for: .milliseconds(20))
-    }
+/// Polls `condition`, for what only a real server knows. It ends with the suite's time limit at the latest.
+func eventually(_ condition: () async throws -> Bool) async throws {
+    while try await !condition() { try await SystemTime().sleep(for: .milliseconds(20)) }
 }
 
 struct NeverHappened: Error {}
 
 extension Message {
     static func named(_ id: String) -> Message { Message(id: id, body: Array("{}".utf8)) }
-}
-
-final class TimesOfArrival: Sendable {
-    private let times = Mutex<[Duration]>([])
-    var all: [Duration] { times.withLock { $0 } }
-    func add(_ moment: Duration) { times.withLock { $0.append(moment) } }
 }
 
 /// A set that many tasks add to.

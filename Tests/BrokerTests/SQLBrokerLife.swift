@@ -6,7 +6,7 @@ import Testing
 
 @testable import Broker
 
-@Suite struct `A broker in SQL` {
+@Suite(.timeLimit(.minutes(5))) struct `A broker in SQL` {
     private let noon = Timestamp(seconds: 1_750_000_000)
 
     private func broker(
@@ -27,6 +27,14 @@ import Testing
         .sqlite(try await TestServers.directory() + ".db")
     }
 
+    /// Moves time on, again and again: who was about to sleep when it moved sleeps past it.
+    private func pass(_ duration: Duration, of time: ManualTime, until condition: () -> Bool) async throws {
+        try await eventually {
+            if !condition() { time.advance(by: duration) }
+            return condition()
+        }
+    }
+
     private func consume(_ broker: SQLBroker, _ seen: Collector) -> Task<Void, any Error> {
         Task {
             try await broker.consume(["work"]) { delivery in
@@ -39,7 +47,7 @@ import Testing
     @Test func `gives back at once, after a restart, what its former life held`() async throws {
         let location = try await file()
         let time = ManualTime(noon)
-        let former = location.open()
+        let former = location.open("broker", .patient)
         let first = broker(former, time: time, isExclusive: true)
         try await first.publish(.named("m-1"), to: "work")
         try await first.publish(.named("later"), to: "work", after: .hours(1))
@@ -48,23 +56,48 @@ import Testing
         #expect(claimed.map(\.message.id) == ["m-1"])
         await former.close()
 
-        let database = location.open()
+        let database = location.open("broker", .patient)
         let second = broker(database, time: time, isExclusive: true)
         let seen = Collector()
         let consumer = consume(second, seen)
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         #expect(seen.deliveries == [Delivery(message: .named("m-1"), queue: "work", attempt: 2)])
-        await time.waitForSleepers(1)
-        time.advance(by: .hours(1))
-        await seen.wait(for: 2)
+        try await pass(.hours(1), of: time) { seen.deliveries.count == 2 }
         #expect(seen.ids == ["m-1", "later"])
         consumer.cancel()
         try await consumer.value
         await database.close()
     }
 
+    @Test func `serves what is due in the order in which it became so`() async throws {
+        let database = try await file().open("broker", .patient)
+        let time = ManualTime(noon)
+        let broker = broker(database, time: time)
+        try await broker.publish(.named("late"), to: "work", after: .hours(1))
+        try await broker.publish(.named("soon"), to: "work", after: .minutes(1))
+        try await broker.publish(.named("now"), to: "work")
+        #expect(try await broker.depth(of: "work") == 1)
+        time.advance(by: .minutes(1) - .milliseconds(1))
+        #expect(try await broker.depth(of: "work") == 1)
+        time.advance(by: .milliseconds(1))
+        #expect(try await broker.depth(of: "work") == 2)
+        time.advance(by: .hours(1))
+        let seen = Collector()
+        let consumer = Task {
+            try await broker.consume(["work"], concurrency: 1) { delivery in
+                seen.add(delivery)
+                return .ack
+            }
+        }
+        try await seen.wait(for: 3)
+        consumer.cancel()
+        try await consumer.value
+        #expect(seen.ids == ["now", "soon", "late"])
+        await database.close()
+    }
+
     @Test func `wakes its consumers at once, without looking at the clock`() async throws {
-        let database = try await file().open()
+        let database = try await file().open("broker", .patient)
         let time = ManualTime(noon)
         let broker = broker(database, time: time)
         let seen = Collector()
@@ -72,7 +105,7 @@ import Testing
         // The heartbeat, and the wait for the next look in an hour.
         await time.waitForSleepers(2)
         try await broker.publish(.named("m-1"), to: "work")
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         await database.close()
@@ -80,14 +113,14 @@ import Testing
 
     @Test func `sees what another process has published when it looks`() async throws {
         let location = try await file()
-        let (mine, theirs) = (location.open(), location.open())
+        let (mine, theirs) = (location.open("broker", .patient), location.open("broker", .patient))
         let time = ManualTime(noon)
         let seen = Collector()
         let consumer = consume(broker(mine, time: time, pollInterval: .seconds(1)), seen)
         await time.waitForSleepers(2)
         try await broker(theirs, time: time).publish(.named("m-1"), to: "work")
         time.advance(by: .seconds(1))
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         await mine.close()
@@ -97,7 +130,7 @@ import Testing
     @Test func `leaves a message with a consumer that says it lives, and takes it from one that does not`()
         async throws
     {
-        let database = try await file().open()
+        let database = try await file().open("broker", .patient)
         let time = ManualTime(noon)
         let broker = broker(database, time: time)
         let store = SQLQueueStore(database: database)
@@ -115,7 +148,7 @@ import Testing
         }
         #expect(seen.ids.isEmpty)
         time.advance(by: .seconds(11))
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         #expect(seen.deliveries.map(\.attempt) == [2])
         // Too late: the claim is void.
         #expect(try await !store.delete(1, of: "other"))
@@ -124,14 +157,36 @@ import Testing
         await database.close()
     }
 
-    @Test func `begins what it has claimed when the answer got lost`() async throws {
-        let database = FaultyDatabase(try await file().open())
+    @Test func `keeps a message until its handler has decided`() async throws {
+        let database = try await file().open("broker", .patient)
         let broker = broker(database, time: SystemTime())
         try await broker.publish(.named("m-1"), to: "work")
-        database.fail("WITH chosen", after: true)
+        let seen = Collector()
+        let gate = Gate()
+        let consumer = Task {
+            try await broker.consume(["work"]) { delivery in
+                seen.add(delivery)
+                await gate.pass()
+                return .ack
+            }
+        }
+        try await seen.wait(for: 1)
+        #expect(try await database.run("SELECT id FROM broker_message").count == 1)
+        gate.open()
+        try await eventually { try await database.run("SELECT id FROM broker_message").isEmpty }
+        consumer.cancel()
+        try await consumer.value
+        await database.close()
+    }
+
+    @Test func `begins what it has claimed when the answer got lost`() async throws {
+        let database = FaultyDatabase(try await file().open("broker", .patient))
+        let broker = broker(database, time: SystemTime())
+        try await broker.publish(.named("m-1"), to: "work")
+        database.fail("UPDATE broker_message SET holder = $1", after: true)
         let seen = Collector()
         let consumer = consume(broker, seen)
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         #expect(seen.deliveries.map(\.attempt) == [1])
@@ -141,13 +196,13 @@ import Testing
     }
 
     @Test func `writes a verdict down until it stays written`() async throws {
-        let database = FaultyDatabase(try await file().open())
+        let database = FaultyDatabase(try await file().open("broker", .patient))
         let broker = broker(database, time: SystemTime())
         try await broker.publish(.named("m-1"), to: "work")
         database.fail("DELETE FROM broker_message", after: false)
         let seen = Collector()
         let consumer = consume(broker, seen)
-        await seen.wait(for: 1)
+        try await seen.wait(for: 1)
         consumer.cancel()
         try await consumer.value
         #expect(database.failures == 1)
@@ -158,9 +213,9 @@ import Testing
     }
 
     @Test func `tells a publisher that the database is away`() async throws {
-        let database = FaultyDatabase(try await file().open())
+        let database = FaultyDatabase(try await file().open("broker", .patient))
         let broker = broker(database, time: SystemTime())
-        try await broker.ping()
+        #expect(try await broker.depth(of: "work") == 0)
         database.fail("INSERT INTO broker_message", after: false)
         await #expect(throws: BrokerError.unavailable(reason: "planted", mayHaveRun: false)) {
             try await broker.publish(.named("m-1"), to: "work")

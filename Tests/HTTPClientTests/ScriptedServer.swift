@@ -14,13 +14,17 @@ final class ScriptedServer: Sendable {
     private let script: Script
     private struct Counts {
         var accepted = 0
-        var open: [Int32: Connection] = [:]
+        var requests = 0
+        /// By their number: a descriptor may be another connection's at once.
+        var open: [Int: Connection] = [:]
     }
     private let counts = Mutex(Counts())
 
     var url: String { "http://127.0.0.1:\(port)" }
     /// Connections so far, and those that are open now.
     var accepted: Int { counts.withLock { $0.accepted } }
+    /// How many heads of requests have been read.
+    var requests: Int { counts.withLock { $0.requests } }
     var openCount: Int { counts.withLock { $0.open.count } }
 
     init(receiveBuffer: Int32? = nil, _ script: @escaping Script) {
@@ -52,16 +56,18 @@ final class ScriptedServer: Sendable {
                 close(listener)
                 return
             }
-            let connection = Connection(
-                descriptor,
-                number: counts.withLock {
-                    $0.accepted += 1; return $0.accepted
-                })
-            counts.withLock { $0.open[descriptor] = connection }
+            let connection = counts.withLock { counts in
+                counts.accepted += 1
+                let connection = Connection(descriptor, number: counts.accepted) { [self] in
+                    self.counts.withLock { $0.requests += 1 }
+                }
+                counts.open[connection.number] = connection
+                return connection
+            }
             startThread(name: "scripted") { [self] in
                 try? script(connection)
-                counts.withLock { _ = $0.open.removeValue(forKey: descriptor) }
                 connection.close()
+                counts.withLock { _ = $0.open.removeValue(forKey: connection.number) }
             }
         }
     }
@@ -91,9 +97,12 @@ final class Connection: Sendable {
     private let isClosed = Mutex(false)
     private let unread = Mutex<[UInt8]>([])
 
-    init(_ descriptor: Int32, number: Int) {
+    private let onRequest: @Sendable () -> Void
+
+    init(_ descriptor: Int32, number: Int, onRequest: @escaping @Sendable () -> Void) {
         self.descriptor = descriptor
         self.number = number
+        self.onRequest = onRequest
     }
 
     // Under a lock: a descriptor that is closed may be another test's by now.
@@ -136,6 +145,7 @@ final class Connection: Sendable {
             let head = text[..<end.lowerBound]
             let rest = Array(bytes.dropFirst(head.utf8.count + 4))
             unread.withLock { $0 = rest + $0 }
+            onRequest()
             let lines = head.split(separator: "\r\n").map(String.init)
             return RequestHead(line: lines[0], fields: Array(lines.dropFirst()))
         }
@@ -194,11 +204,11 @@ extension Connection {
 /// A server for one test, and a client that is shut down after it.
 func withServer(
     _ script: @escaping ScriptedServer.Script, settings: HTTPClient.Settings = .init(),
-    receiveBuffer: Int32? = nil,
+    metrics: Metrics = Metrics(), receiveBuffer: Int32? = nil,
     _ test: (ScriptedServer, HTTPClient) async throws -> Void
 ) async throws {
     let server = ScriptedServer(receiveBuffer: receiveBuffer, script)
-    let client = HTTPClient(settings)
+    let client = HTTPClient(settings, metrics: metrics)
     defer { server.stop() }
     do {
         try await test(server, client)
@@ -212,7 +222,7 @@ func withServer(
 /// Waits until something becomes true; fails the test if that takes unreasonably long.
 func eventually(_ what: String, _ condition: () async throws -> Bool) async throws {
     let time = SystemTime()
-    let end = time.uptime + .seconds(20)
+    let end = time.uptime + .seconds(60)
     while try await !condition() {
         guard time.uptime < end else {
             Issue.record("never came true: \(what)")

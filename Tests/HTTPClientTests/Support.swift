@@ -16,15 +16,34 @@ final class Gate: Sendable {
 
     func open() { sem_post(pointer) }
 
-    /// At most so long, so that a failing test ends.
-    func wait(milliseconds: Int = 10_000) {
+    struct StayedShut: Error {}
+
+    /// Throws after a minute, so that a failing test ends, and its script does not go on as if it were open.
+    func wait() throws {
         var end = timespec()
         clock_gettime(CLOCK_REALTIME, &end)
-        end.tv_nsec += milliseconds % 1000 * 1_000_000
-        end.tv_sec += milliseconds / 1000 + end.tv_nsec / 1_000_000_000
-        end.tv_nsec %= 1_000_000_000
-        _ = sem_timedwait(pointer, &end)
+        end.tv_sec += 60
+        while sem_timedwait(pointer, &end) != 0 {
+            guard errno == EINTR else { throw StayedShut() }
+        }
     }
+}
+
+/// Takes the thread of a script out of the way for so long.
+func pause(_ duration: Duration) {
+    usleep(UInt32(duration.milliseconds * 1000))
+}
+
+/// Asks for the same with longer and longer limits until it holds.
+///
+/// A limit that is to be seen at work has to end one thing and not another, such as the wait for an answer,
+/// but not the connecting before it. A busy machine may be too slow for any limit; a wrong client fails them
+/// all.
+func holdsWithSomeLimit(_ what: String, _ holds: (Duration) async throws -> Bool) async throws {
+    for milliseconds in [250, 1000, 4000, 16_000] as [Int64] {
+        if try await holds(.milliseconds(milliseconds)) { return }
+    }
+    Issue.record("not with any limit: \(what)")
 }
 
 /// Waits until a number stays what it is.
@@ -45,16 +64,27 @@ func forever() async throws {
     while true { try await SystemTime().sleep(for: .seconds(3600)) }
 }
 
-func residentMegabytes() -> Int {
-    guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+/// The numbers in a file of `/proc`, which is one line.
+private func numbers(in path: String) -> [Int] {
+    guard let file = fopen(path, "r") else { return [] }
     defer { fclose(file) }
     var line = [CChar](repeating: 0, count: 256)
-    guard fgets(&line, 256, file) != nil else { return 0 }
-    let fields = line.split(separator: 0x20)
-    let pages =
-        fields.count > 1
-        ? Int(String(decoding: fields[1].map(UInt8.init(bitPattern:)), as: UTF8.self)) ?? 0 : 0
-    return pages * 4096 >> 20
+    guard fgets(&line, 256, file) != nil else { return [] }
+    return line.prefix { $0 != 0 }.split { $0 == 0x20 || $0 == 0x09 || $0 == 0x0A }.compactMap {
+        Int(String(decoding: $0.map(UInt8.init(bitPattern:)), as: UTF8.self))
+    }
+}
+
+func residentMegabytes() -> Int {
+    let pages = numbers(in: "/proc/self/statm")
+    return pages.count > 1 ? pages[1] * 4096 >> 20 : 0
+}
+
+/// How many bytes can be on their way through a connection that nobody reads from: what this system lets
+/// the two sockets grow to, and a megabyte for what a client itself holds.
+func mostUnread() -> Int {
+    let limits = ["tcp_wmem", "tcp_rmem"].map { numbers(in: "/proc/sys/net/ipv4/\($0)").last ?? 8 << 20 }
+    return limits.reduce(1 << 20, +)
 }
 
 /// The names in a folder of `/proc/self`.

@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import HTTPServer
+import Synchronization
 import Testing
 
 /// Serves `router` on a free port while `body` runs, and ends the server properly afterwards.
@@ -44,5 +45,45 @@ func eventually(
             return
         }
         try await time.sleep(for: .milliseconds(5))
+    }
+}
+
+/// A value that one task leaves for another.
+final class Mailbox<Value: Sendable>: Sendable {
+    private let content = Mutex<Value?>(nil)
+    var value: Value? {
+        get { content.withLock { $0 } }
+        set { content.withLock { $0 = newValue } }
+    }
+}
+
+/// Counts what happens in handlers.
+final class Tally: Sendable {
+    private let count = Atomic<Int>(0)
+    var value: Int { count.load(ordering: .acquiring) }
+    func add(_ amount: Int = 1) { count.wrappingAdd(amount, ordering: .releasing) }
+}
+
+/// Holds handlers back until a test opens it.
+final class Gate: Sendable {
+    private let state = Mutex<(isOpen: Bool, waiters: [CheckedContinuation<Void, Never>])>((false, []))
+
+    func pass() async {
+        await withCheckedContinuation { waiter in
+            let isOpen = state.withLock { state in
+                if !state.isOpen { state.waiters.append(waiter) }
+                return state.isOpen
+            }
+            if isOpen { waiter.resume() }
+        }
+    }
+
+    func open() {
+        let waiters = state.withLock { state in
+            state.isOpen = true
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
     }
 }

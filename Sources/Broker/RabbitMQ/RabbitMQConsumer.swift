@@ -131,6 +131,7 @@ final class RabbitMQConsumer: Sendable {
                         try open.acknowledge(ack.tag, multiple: ack.isMultiple, on: channel)
                     }
                 }
+                state.show(queues, in: link.metrics.prefetched)
                 if isStopping && !state.isBusy {
                     open.close()
                     return
@@ -141,6 +142,7 @@ final class RabbitMQConsumer: Sendable {
                 // still run decide comes too late for these deliveries.
                 connection = nil
                 state.forgetDeliveries()
+                state.show(queues, in: link.metrics.prefetched)
                 if !isStopping {
                     link.log.warning("broker.connection-lost", ["role": "consumer", "error": .error(error)])
                 }
@@ -154,6 +156,8 @@ final class RabbitMQConsumer: Sendable {
         var windows: [AckWindow]
         /// Delivered and not begun, by priority.
         var held: [ArraySlice<Held>]
+        /// How many of them the metrics know of.
+        private var shown: [Int]
         var handlers = 0
         /// Messages on their way to somewhere else.
         var errands = 0
@@ -162,6 +166,7 @@ final class RabbitMQConsumer: Sendable {
         init(queueCount: Int) {
             windows = Array(repeating: AckWindow(), count: queueCount)
             held = Array(repeating: [], count: queueCount)
+            shown = Array(repeating: 0, count: queueCount)
         }
 
         var channels: ClosedRange<UInt16> { 1...UInt16(windows.count) }
@@ -181,6 +186,13 @@ final class RabbitMQConsumer: Sendable {
                 }
             }
             return taken
+        }
+
+        mutating func show(_ queues: [String], in gauges: Labeled<Gauge>) {
+            for index in held.indices where held[index].count != shown[index] {
+                gauges[queues[index]].add(Double(held[index].count - shown[index]))
+                shown[index] = held[index].count
+            }
         }
 
         mutating func forgetDeliveries() {

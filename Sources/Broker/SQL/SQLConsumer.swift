@@ -71,13 +71,13 @@ final class SQLConsumer: Sendable {
                     mustRecover = false
                 }
                 mustRecover = true
-                try await claim()
+                let isDry = try await claim()
                 mustRecover = false
                 if failures > 0 { broker.metrics.reconnects.increment() }
                 failures = 0
                 if runningCount >= options.concurrency {
                     try await bell.wait()
-                } else {
+                } else if isDry {
                     try await bell.wait(atMost: pause(), time)
                 }
             } catch is CancellationError {
@@ -92,22 +92,29 @@ final class SQLConsumer: Sendable {
 
     /// How long there can be nothing to do, as far as anyone knows.
     private func pause() async throws -> Duration {
-        guard let due = try await store.nextDue(queues) else { return broker.settings.pollInterval }
-        return max(.zero, min(broker.settings.pollInterval, due - time.now))
+        var pause = broker.settings.pollInterval
+        for queue in queues {
+            if let due = try await store.nextDue(queue) { pause = min(pause, due - time.now) }
+        }
+        return max(.zero, pause)
     }
 
-    private func claim() async throws {
+    /// Fills the free places; true when all that was due found one.
+    private func claim() async throws -> Bool {
         let (store, holder, now) = (store, holder, time.now)
+        // Counted once: what ends meanwhile makes room for the first queue again, not for the next.
+        var free = options.concurrency - runningCount
         for queue in queues {
-            let free = options.concurrency - runningCount
-            guard free > 0, !Task.isCancelled else { return }
+            guard free > 0, !Task.isCancelled else { return false }
             let isLiving = broker.book.living(queue) != nil
             // Cancelled half way it could have claimed what nobody then begins.
-            let claimed = try await shielded {
+            let claimed = try await shielded { [free] in
                 try await store.claim(queue, isLiving: isLiving, for: holder, count: free, at: now)
             }
             for one in claimed { start(one) }
+            free -= claimed.count
         }
+        return free > 0
     }
 
     /// A claim whose answer got lost may have happened: begins what is ours and does not run.

@@ -36,17 +36,33 @@ struct SQLQueueStore: Sendable {
     func claim(
         _ queue: String, isLiving: Bool, for holder: String, count: Int, at now: Timestamp
     ) async throws -> [Claimed] {
-        let rows = try await database.run(
-            """
-            WITH chosen AS MATERIALIZED (
-                SELECT seq FROM broker_message
-                WHERE queue = \(queue) AND holder IS NULL AND visible_at <= \(now)
-                ORDER BY visible_at, seq LIMIT \(count) \(raw: database.dialect.skipLocked))
-            UPDATE broker_message SET holder = \(holder), attempt = attempt + \(isLiving ? 1 : 0)
-            WHERE seq IN (SELECT seq FROM chosen)
-            RETURNING seq, queue, id, attempt, returns, visible_at, reason, content_type, traceparent,
-                request_id, body
-            """)
+        let rows: Rows
+        switch database.dialect {
+        case .postgres:
+            rows = try await database.run(
+                """
+                WITH chosen AS MATERIALIZED (
+                    SELECT seq FROM broker_message
+                    WHERE queue = \(queue) AND holder IS NULL AND visible_at <= \(now)
+                    ORDER BY visible_at, seq LIMIT \(count) FOR UPDATE SKIP LOCKED)
+                UPDATE broker_message SET holder = \(holder), attempt = attempt + \(isLiving ? 1 : 0)
+                WHERE seq IN (SELECT seq FROM chosen)
+                RETURNING seq, queue, id, attempt, returns, visible_at, reason, content_type, traceparent,
+                    request_id, body
+                """)
+        case .sqlite:
+            // Plainly an UPDATE, so that the storage commits it together with the verdicts that wait.
+            rows = try await database.run(
+                """
+                UPDATE broker_message SET holder = \(holder), attempt = attempt + \(isLiving ? 1 : 0)
+                WHERE seq IN (
+                    SELECT seq FROM broker_message
+                    WHERE queue = \(queue) AND holder IS NULL AND visible_at <= \(now)
+                    ORDER BY visible_at, seq LIMIT \(count))
+                RETURNING seq, queue, id, attempt, returns, visible_at, reason, content_type, traceparent,
+                    request_id, body
+                """)
+        }
         return try inOrder(rows)
     }
 
@@ -62,13 +78,14 @@ struct SQLQueueStore: Sendable {
     }
 
     /// When the next message that is not claimed becomes due.
-    func nextDue(_ queues: [String]) async throws -> Timestamp? {
+    func nextDue(_ queue: String) async throws -> Timestamp? {
+        // Not `min` over all queues: neither engine would find that at the index's first entry.
         try await database.run(
             """
-            SELECT min(visible_at) AS due FROM broker_message
-            WHERE holder IS NULL AND queue IN \(list: queues)
+            SELECT visible_at FROM broker_message WHERE queue = \(queue) AND holder IS NULL
+            ORDER BY visible_at LIMIT 1
             """
-        ).first?.optionalTimestamp("due")
+        ).first?.timestamp("visible_at")
     }
 
     func depth(of queue: String, at now: Timestamp) async throws -> Int {

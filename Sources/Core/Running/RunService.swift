@@ -1,4 +1,4 @@
-import Synchronization
+import CSystem
 
 #if canImport(Glibc)
     import Glibc
@@ -40,8 +40,8 @@ public func runService(
             return ExitCode.software
         }
     }
-    signals.handle { count in
-        guard count == 1 else { endProcess(128 + SIGTERM) }
+    signals.handle { count, number in
+        guard count == 1 else { endProcess(128 + number) }
         log.info("process.stopping")
         work.cancel()
         startThread(name: "grace") {
@@ -61,34 +61,31 @@ public func endProcess(_ code: Int32) -> Never {
     _exit(code)
 }
 
-/// Waits for signals on a thread of its own, where any code may run, unlike in a signal handler.
+/// Turns signals into work on a thread of its own, where any code may run, unlike in a signal handler.
+///
+/// Not by blocking them for all threads and `sigwait`: threads of Swift's own may run before `main` does, and
+/// one that does not block a signal dies of it, and the process with it.
 private final class Signals: Sendable {
-    private let numbers: [Int32]
+    private let reading: Int32
 
-    /// Blocks the signals for this thread and all that come from it: make it before any other thread.
     init(_ numbers: [Int32]) {
-        self.numbers = numbers
-        var set = Self.set(of: numbers)
-        unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
+        var ends: [Int32] = [-1, -1]
+        let failure = unsafe pipe(&ends)
+        precondition(failure == 0, "the system refuses a pipe")
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        reading = ends[0]
+        unsafe convoke_signals_to_pipe(ends[1], numbers, Int32(numbers.count))
     }
 
-    private static func set(of numbers: [Int32]) -> sigset_t {
-        var set = sigset_t()
-        unsafe sigemptyset(&set)
-        for number in numbers { unsafe sigaddset(&set, number) }
-        return set
-    }
-
-    func handle(_ action: @escaping @Sendable (Int) -> Void) {
-        let numbers = numbers
+    func handle(_ action: @escaping @Sendable (_ count: Int, _ number: Int32) -> Void) {
+        let reading = reading
         startThread(name: "signals") {
-            var set = Self.set(of: numbers)
             var count = 0
             while true {
-                var number: Int32 = 0
-                guard unsafe sigwait(&set, &number) == 0 else { continue }
+                var number: UInt8 = 0
+                guard unsafe read(reading, &number, 1) == 1 else { continue }
                 count += 1
-                action(count)
+                action(count, Int32(number))
             }
         }
     }
