@@ -2,7 +2,7 @@ import Core
 import Synchronization
 import Testing
 
-@Suite struct `Errands` {
+@Suite struct `Errands that were taken on` {
     @Test func `go on to their end when whoever asked goes away`() async throws {
         let errands = Errands("test")
         let (gate, open) = AsyncStream<Void>.makeStream()
@@ -49,32 +49,43 @@ import Testing
         service.cancel()
         open.yield()
         _ = await service.result
-        #expect(isDone.load(ordering: .sequentiallyConsistent))
+        let wasDone = isDone.load(ordering: .sequentiallyConsistent)
+        #expect(wasDone)
         try await errand
         await #expect(throws: Errands.Refused.self) { try await errands.run {} }
     }
 
     @Test func `take turns where they want the same`() async throws {
         let turns = Turns<String>()
-        let inside = Mutex((now: 0, most: 0, total: 0))
+        let inside = Inside()
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<50 {
                 group.addTask {
                     await turns.take("one") {
-                        inside.withLock { inside in
-                            inside.now += 1
-                            inside.most = max(inside.most, inside.now)
-                        }
+                        await inside.enter()
                         await Task.yield()
-                        inside.withLock { inside in
-                            inside.now -= 1
-                            inside.total += 1
-                        }
+                        await inside.leave()
                     }
                 }
             }
         }
-        #expect(inside.withLock { $0.most } == 1)
-        #expect(inside.withLock { $0.total } == 50)
+        #expect(await inside.most == 1)
+        #expect(await inside.total == 50)
+    }
+
+    private actor Inside {
+        private var now = 0
+        private(set) var most = 0
+        private(set) var total = 0
+
+        func enter() {
+            now += 1
+            most = max(most, now)
+        }
+
+        func leave() {
+            now -= 1
+            total += 1
+        }
     }
 }

@@ -30,7 +30,7 @@ final class ScriptedTelegram: TelegramTransport {
 
         var chat: Int64 { -1_000_000_000_000 - id }
     }
-    private struct Client {
+    fileprivate struct Client {
         var directory: String?
         var state: JSONValue = .object([JSONMember("@type", "authorizationStateWaitTdlibParameters")])
         var phone: String?
@@ -38,7 +38,7 @@ final class ScriptedTelegram: TelegramTransport {
         var user: Int64?
         var isStarted = false
     }
-    private struct State {
+    fileprivate struct State {
         var receive: (@Sendable (TransportEvent) -> Void)?
         var clients: [ClientID: Client] = [:]
         /// Which account each folder is signed in to, and the QR logins that had been scanned there.
@@ -47,7 +47,8 @@ final class ScriptedTelegram: TelegramTransport {
         var people: [Int64: Member] = [:]
         var groups: [Group] = []
         var ledger: [Effect] = []
-        var errors: [String: [(Int64, String)]] = [:]
+        /// Nil lets one through.
+        var errors: [String: [(Int64, String)?]] = [:]
         var withheld: Set<String> = []
         var held: [(ClientID, [JSONValue])] = []
         var requests: [String: Int] = [:]
@@ -72,6 +73,11 @@ final class ScriptedTelegram: TelegramTransport {
 
     /// The next requests of this kind get these errors.
     func refuse(_ method: String, _ errors: (Int64, String)...) { state.withLock { $0.errors[method] = errors } }
+
+    /// So many get through first.
+    func refuseLater(_ method: String, after count: Int, _ error: (Int64, String)) {
+        state.withLock { $0.errors[method] = Array(repeating: nil, count: count) + [error] }
+    }
 
     /// Requests of this kind have their effect, and their answer does not come.
     func withhold(_ methods: String...) { state.withLock { $0.withheld.formUnion(methods) } }
@@ -180,9 +186,10 @@ final class ScriptedTelegram: TelegramTransport {
                 events.append(state.move(client, ["@type": "authorizationStateWaitTdlibParameters"]))
             }
             var answers: [JSONValue]
-            if let error = state.errors[method]?.first {
-                state.errors[method]?.removeFirst()
-                answers = [.failure(error.0, error.1)]
+            let planned = state.errors[method]?.first.flatMap { $0 }
+            if state.errors[method]?.isEmpty == false { state.errors[method]?.removeFirst() }
+            if let planned {
+                answers = [.failure(planned.0, planned.1)]
             } else {
                 answers = state.answer(method, request, client)
             }
@@ -298,10 +305,8 @@ extension ScriptedTelegram.State {
         guard people[me] != nil else { return [.failure(401, "Unauthorized")] }
         let chat = request["chat_id"]?.intValue ?? 0
         let target = request["user_id"]?.intValue ?? 0
-        let place = groups.firstIndex {
-            $0.chat == chat || $0.id == request["supergroup_id"]?.intValue
-                || request["username"]?.stringValue.map { $0 == $1 }($0.name) == true
-        }
+        let number = request["supergroup_id"]?.intValue
+        let place = groups.firstIndex { $0.chat == chat || $0.id == number }
         switch method {
         case "getMe": return [user(me)]
         case "getUser": return [people[target] == nil ? .failure(400, "User not found") : user(target)]
@@ -433,13 +438,13 @@ extension ScriptedTelegram.State {
         let before = request["from_message_id"]?.intValue ?? 0
         let newest = before == 0 ? Int64(count) : (before >> 20) - 1
         let size = min(Int64(request["limit"]?.intValue ?? 0), 37)
-        let numbers = newest < 1 ? [] : stride(from: newest, to: max(newest - size, 0), by: -1).map { $0 }
+        let numbers: [Int64] = newest < 1 ? [] : Array(stride(from: newest, to: max(newest - size, 0), by: -1))
         return [
             "@type": "messages", "total_count": .int(Int64(count)),
             "messages": .array(
                 numbers.map { number in
                     [
-                        "@type": "message", "id": .int(number << 20), "chat_id": .int(chat), "date": .int(1_700_000_000 + number * 60),
+                        "@type": "message", "id": .int(number << 20), "chat_id": .int(chat), "date": .int(Int64(1_700_000_000) + number * 60),
                         "sender_id": ["@type": "messageSenderUser", "user_id": .int(people.keys.min() ?? 1)],
                         "interaction_info": ["reply_info": ["reply_count": 2]],
                         "content": ["@type": "messageText", "text": ["text": .string("message \(number)")]],
