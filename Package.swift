@@ -58,7 +58,7 @@ let services: [Target] = [
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
     service("account-manager", "AccountManager"),
-    service("user-service", "UserService", ["Broker", "Security", "Storage", "Users"]),
+    service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
     service("telegram-sandbox", "TelegramSandbox"),
 ].flatMap { $0 }
@@ -125,7 +125,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -133,7 +133,7 @@ let package = Package(
         tests("Core", ["Core"]),
         tests("HTTP", ["Core", "HTTP"]),
         tests("HTTPServer", ["Core", "HTTP", "HTTPServer", "TestServers"]),
-        tests("HTTPClient", ["Core", "HTTP", "HTTPClient", "HTTPServer", "TestServers"]),
+        tests("HTTPClient", ["CSystem", "Core", "HTTP", "HTTPClient", "HTTPServer", "TestServers"]),
         tests("Compression", ["Core", "HTTP", "Compression", "CZlib"]),
         tests("Storage", ["Core", "Storage", "TestServers"]),
         tests("Cache", ["Core", "Cache", "TestServers"]),
@@ -147,6 +147,9 @@ let package = Package(
                 "UserServiceWiring", "TestServers",
             ]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
+        .testTarget(
+            name: "SystemTests", dependencies: ["Core", "TestServers"], path: "Tests/SystemTests",
+            swiftSettings: strict),
         tests("Simulation", ["Core", "Simulation"]),
         tests("QRCode", ["QRCode", "CZlib"]),
         tests(
@@ -157,6 +160,25 @@ let package = Package(
             ]),
         tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
+        tests(
+            "ServiceKit",
+            [
+                "Core", "HTTP", "HTTPServer", "Storage", "Cache", "Broker", "Security", "ServiceKit", "TestServers",
+            ]),
+        tests(
+            "UserService",
+            [
+                "Core", "HTTP", "HTTPClient", "HTTPServer", "Broker", "Cache", "Security", "Storage", "ServiceKit",
+                "Users", "UserServiceWiring", "TestServers",
+            ]),
+        /// The running routes beside the contracts that people read.
+        tests(
+            "Contract",
+            [
+                "Broker", "Core", "HTTP", "ServiceKit", "GatewayWiring", "IntegrationServiceWiring", "InviteServiceWiring",
+                "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring", "ReportServiceWiring",
+                "TelegramSandboxWiring", "TestServers",
+            ]),
         tests("Telegram", ["Core", "HTTP", "Telegram"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,

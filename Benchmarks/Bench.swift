@@ -9,7 +9,7 @@ import Core
 struct Bench {
     /// In the order of the layers; one file each.
     static let all: [Benchmark] = [
-        .json, .jwt, .http, .httpClient, .sql, .copy, .cache, .broker, .brokerEmbedded, .brokerOutage,
+        .json, .jwt, .http, .httpClient, .gateway, .gatewayStreams, .sql, .copy, .cache, .broker, .brokerEmbedded, .brokerOutage,
     ]
 
     static func main() async throws {

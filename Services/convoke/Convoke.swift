@@ -27,9 +27,11 @@ struct Convoke {
             case .help: print(helpText, terminator: "")
             }
         } catch {
-            print("convoke: \(error.sentence). See convoke --help.")
+            printLine("convoke: \(error.sentence). See convoke --help.")
             endProcess(ExitCode.usage)
         }
+        // `endProcess` runs no exit handlers, so what is printed into a pipe would be lost.
+        flushStandardOutput()
         endProcess(ExitCode.ok)
     }
 

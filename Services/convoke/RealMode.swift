@@ -63,16 +63,22 @@ extension Convoke {
     }
 
     private static func checkFree(_ ports: [String: Int]) throws {
-        let taken = ports.filter { $0.value != 0 && !Loopback.isFree($0.value) }.sorted { $0.value < $1.value }
+        let taken = ports.filter { $0.value != 0 && !Loopback.isFree($0.value) }.sorted {
+            $0.value < $1.value
+        }
         guard taken.isEmpty else {
             throw ConfigurationError(
-                mistakes: taken.map { "port \($0.value) of \($0.key) is taken; CONVOKE_PORT_BASE moves all ports" })
+                mistakes: taken.map {
+                    "port \($0.value) of \($0.key) is taken; CONVOKE_PORT_BASE moves all ports"
+                })
         }
     }
 
     private static func waitForHealth(of ports: [String: Int]) async throws {
         for port in ports.values {
-            while Loopback.ask(port, "GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?.contains(" 200 ") != true {
+            while Loopback.ask(port, "GET /health HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?.contains(" 200 ")
+                != true
+            {
                 try await SystemTime().sleep(for: .milliseconds(50))
             }
         }

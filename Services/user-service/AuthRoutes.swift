@@ -9,6 +9,7 @@ struct AuthRoutes: Sendable {
     let settings: UserServiceSettings
     let time: any TimeSource
     let counts: SignInMetrics
+    let forgetAnswers: @Sendable (Int64) async throws -> Void
 
     /// Reached without signing in.
     static let publicPaths: Set<String> = ["/auth/register", "/auth/login", "/auth/refresh", "/auth/claim"]
@@ -50,7 +51,7 @@ struct AuthRoutes: Sendable {
             return answer(grant)
         } catch let error as UserError {
             counts.logins["refused"].increment()
-            throw error
+            throw timed(error)
         }
     }
 
@@ -66,7 +67,9 @@ struct AuthRoutes: Sendable {
     }
 
     func me(_ request: Request) async throws -> Response {
-        guard let user = try await signIn.store.user(id: request.requireUser()) else { throw UserError.unknownUser }
+        guard let user = try await signIn.store.user(id: request.requireUser()) else {
+            throw UserError.unknownUser
+        }
         return .json(user)
     }
 
@@ -78,6 +81,7 @@ struct AuthRoutes: Sendable {
 
     func delete(_ request: Request) async throws -> Response {
         let id = try request.requireUser()
+        try await forgetAnswers(id)
         try await signIn.delete(id)
         request.log.info("user.deleted", ["user_id": .int(id)])
         return .noContent
@@ -86,7 +90,12 @@ struct AuthRoutes: Sendable {
     func changePassword(_ request: Request) async throws -> Response {
         let id = try request.requireUser()
         let form = try await request.decode(PasswordForm.self)
-        try await signIn.changePassword(of: id, from: Secret(form.current), to: Secret(form.new))
+        do {
+            try await signIn.changePassword(
+                of: id, from: Secret(form.current), to: Secret(form.new), origin(request))
+        } catch let error as UserError {
+            throw timed(error)
+        }
         request.log.info("user.password-changed", ["user_id": .int(id)])
         return .noContent
     }
@@ -94,8 +103,11 @@ struct AuthRoutes: Sendable {
     func sessions(_ request: Request) async throws -> Response {
         let id = try request.requireUser()
         let current = request.tokenID.map { Tokens.session(of: $0) }
-        let sessions = try await signIn.store.sessions(of: id, at: time.now)
-        return .json(JSONValue.array(sessions.map { $0.json(isCurrent: $0.id == current) }))
+        let page = try PageRequest(request.query)
+        let now = time.now
+        let sessions = try await signIn.store.sessions(of: id, at: now, limit: page.size, offset: page.offset)
+        let total = try await signIn.store.sessionCount(of: id, at: now)
+        return .json(Page(sessions.map { $0.json(isCurrent: $0.id == current) }, total: total, page))
     }
 
     func endSession(_ request: Request) async throws -> Response {
@@ -108,16 +120,23 @@ struct AuthRoutes: Sendable {
         return (try request.requireUser(), Tokens.session(of: token))
     }
 
+    /// With `Retry-After`, which is counted from now.
+    private func timed(_ error: UserError) -> any Error {
+        guard case .tooManyFailures(let until) = error else { return error }
+        return error.problem.with(header: "Retry-After", String(max(1, (until - time.now).wholeSecondsUp)))
+    }
+
     private func origin(_ request: Request) -> SignIn.Origin {
         SignIn.Origin(address: request.clientAddress, device: request.headers["user-agent"] ?? "")
     }
 
     private func answer(_ grant: Grant) -> Response {
-        var response = Response.json([
-            "access_token": .string(grant.accessToken.expose()),
-            "refresh_token": .string(grant.refreshToken.expose()), "token_type": "bearer",
-            "expires_in": JSONValue(grant.lifetime.wholeSecondsUp),
-        ] as JSONValue)
+        var response = Response.json(
+            [
+                "access_token": .string(grant.accessToken.expose()),
+                "refresh_token": .string(grant.refreshToken.expose()), "token_type": "bearer",
+                "expires_in": JSONValue(grant.lifetime.wholeSecondsUp),
+            ] as JSONValue)
         response.headers["Cache-Control"] = "no-store"
         return response
     }
@@ -139,7 +158,9 @@ struct InternalUserRoutes: Sendable {
     func register(on router: inout Router) {
         router.on("GET", "/internal/users/by-email") { request in
             _ = try request.requireService()
-            guard let email = request.query["email"].flatMap(EmailAddress.init) else { throw UserError.invalidEmail }
+            guard let email = request.query["email"].flatMap(EmailAddress.init) else {
+                throw UserError.invalidEmail
+            }
             guard let user = try await store.user(email: email) else { throw UserError.unknownUser }
             return .json(["id": .int(user.id), "email": .string(user.email)] as JSONValue)
         }

@@ -10,11 +10,18 @@ struct RegistrationForm: JSONDecodable {
     }
 }
 
-/// The e-mail and the password are judged by the domain; here only that they are texts of a sane size.
+/// The domain judges the texts; it is asked at once for each that is there, so that a person hears of a weak
+/// password together with the missing address.
 private func readRegistration(_ fields: inout Fields) -> SignIn.Registration {
-    SignIn.Registration(
-        email: fields.string("email", length: 1...1000), username: fields.optionalString("username", length: 1...100),
+    let registration = SignIn.Registration(
+        email: fields.string("email", length: 1...1000),
+        username: fields.optionalString("username", length: 1...100),
         password: Secret(fields.string("password", length: 1...1000)))
+    let wrong = Set(fields.errors.map(\.field))
+    for error in registration.mistakes.flatMap(\.problem.errors) where !wrong.contains(error.field) {
+        fields.fail(error.field, error.code, error.message)
+    }
+    return registration
 }
 
 struct ClaimForm: JSONDecodable {
@@ -59,21 +66,25 @@ struct LoginForm: JSONDecodable {
         let username = fields.optionalString("username", length: 1...1000)
         if email == nil, username == nil, fields.errors.isEmpty {
             fields.fail(
-                "email", "missing", .init("An e-mail address or a username is required", "Нужен адрес почты или имя пользователя"))
+                "email", "missing",
+                .init("An e-mail address or a username is required", "Нужен адрес почты или имя пользователя")
+            )
         }
         login = email ?? username ?? ""
         password = fields.string("password", length: 1...1000)
     }
 
     init(_ request: Request) async throws {
-        guard MediaType(request.headers["content-type"] ?? "").essence == "application/x-www-form-urlencoded" else {
+        guard MediaType(request.headers["content-type"] ?? "").essence == "application/x-www-form-urlencoded"
+        else {
             self = try await request.decode(LoginForm.self, limit: 16 << 10)
             return
         }
         let form = Query(String(decoding: try await request.body.collect(upTo: 16 << 10), as: UTF8.self))
         self = try Fields.decode(
             from: .object(present: [
-                "email": form["email"].map(JSONValue.string), "username": form["username"].map(JSONValue.string),
+                "email": form["email"].map(JSONValue.string),
+                "username": form["username"].map(JSONValue.string),
                 "password": form["password"].map(JSONValue.string),
             ]))
     }

@@ -6,7 +6,9 @@ extension UserError: ProblemConvertible {
     public var problem: Problem {
         switch self {
         case .invalidEmail:
-            invalid("email", "invalid_email", .init("This is not an e-mail address", "Это не адрес электронной почты"))
+            invalid(
+                "email", "invalid_email",
+                .init("This is not an e-mail address", "Это не адрес электронной почты"))
         case .invalidUsername:
             invalid(
                 "username", "invalid_username",
@@ -14,8 +16,11 @@ extension UserError: ProblemConvertible {
                     "3 to 32 Latin letters, digits, dots, dashes or underscores are expected",
                     "Ожидается от 3 до 32 латинских букв, цифр, точек, дефисов или подчёркиваний"))
         case .weakPassword(let weakness): invalid("password", "weak_password", sentence(weakness))
+        case .weakNewPassword(let weakness): invalid("new_password", "weak_password", sentence(weakness))
         case .emailTaken:
-            Problem(409, "email_taken", .init("This address is registered already", "Этот адрес уже зарегистрирован"))
+            Problem(
+                409, "email_taken",
+                .init("This address is registered already", "Этот адрес уже зарегистрирован"))
         case .usernameTaken:
             Problem(409, "username_taken", .init("This name is taken", "Это имя уже занято"))
         case .wrongCredentials:
@@ -24,7 +29,9 @@ extension UserError: ProblemConvertible {
                 .init("The address, name or password is wrong", "Неверный адрес, имя или пароль")
             ).with(header: "WWW-Authenticate", "Bearer")
         case .wrongPassword:
-            invalid("current_password", "wrong_password", .init("The current password is wrong", "Текущий пароль неверен"))
+            invalid(
+                "current_password", "wrong_password",
+                .init("The current password is wrong", "Текущий пароль неверен"))
         case .tooManyFailures(let until):
             Problem(
                 429, "too_many_failures",
@@ -44,7 +51,9 @@ extension UserError: ProblemConvertible {
         case .invalidClaim:
             Problem(
                 404, "invalid_claim",
-                .init("This link is used up or replaced by a newer one", "Ссылка уже использована или заменена новой"))
+                .init(
+                    "This link is used up or replaced by a newer one",
+                    "Ссылка уже использована или заменена новой"))
         case .unknownSession, .unknownUser: Problem.notFound
         }
     }
@@ -65,9 +74,22 @@ extension UserError: ProblemConvertible {
             .init(
                 "A password has at most \(PasswordPolicy.longest) characters",
                 "В пароле не больше \(PasswordPolicy.longest) символов")
-        case .common: .init("This password is one of the first to be guessed", "Этот пароль угадывают одним из первых")
-        case .containsName: .init("The password is little more than your name", "Пароль почти совпадает с вашим именем")
+        case .common:
+            .init("This password is one of the first to be guessed", "Этот пароль угадывают одним из первых")
+        case .containsName:
+            .init("The password is little more than your name", "Пароль почти совпадает с вашим именем")
         case .repetitive: .init("The password is a simple sequence", "Пароль — простая последовательность")
         }
     }
+}
+
+extension Problem {
+    /// The cache, through which every replica hears at once, was away; SQL knows, and the cache is told again
+    /// within seconds.
+    static let notEverywhereYet = Problem(
+        503, "not_everywhere_yet",
+        .init(
+            "It is done, but some servers may honour the old sign-ins for up to half a minute",
+            "Готово, но часть серверов может ещё полминуты принимать прежние входы")
+    ).with(header: "Retry-After", "30")
 }

@@ -1,4 +1,5 @@
 import Broker
+import Cache
 import Core
 import HTTP
 import Security
@@ -9,8 +10,8 @@ import Users
 extension ServiceDefinition {
     /// Users, passwords, tokens.
     public static let userService = ServiceDefinition(
-        "user-service", portOffset: 5, database: "user_db", queues: UserDeletion.queues, migrations: Migration.users,
-        contract: PackageResources.openapi_yaml,
+        "user-service", portOffset: 5, database: "user_db", queues: UserDeletion.queues,
+        migrations: Migration.users, contract: PackageResources.openapi_yaml,
         checkSettings: { environment, mode throws(ConfigurationError) in
             _ = try UserServiceSettings(from: environment, authMode: mode)
         }
@@ -18,9 +19,12 @@ extension ServiceDefinition {
         let settings = try UserServiceSettings(from: context.environment, authMode: context.settings.authMode)
         let store = UserStore(context.database)
         let ended = context.endedSessions
+        let checks = context.metrics.counter("password_checks_total", "Passwords compared with a hash")
         let signIn = SignIn(
             store: store,
-            passwords: Passwords(cost: settings.passwordCost, random: context.random), time: context.time,
+            passwords: Passwords(
+                cost: settings.passwordCost, random: context.random, didCheck: { checks.increment() }),
+            time: context.time,
             random: context.random,
             issueAccess: { user, session, now in
                 (
@@ -29,18 +33,35 @@ extension ServiceDefinition {
                 )
             },
             sessionsEnded: { sessions in
-                for session in sessions { try await ended.block(session.id, until: session.blockedUntil, now: context.time.now) }
+                do {
+                    for session in sessions {
+                        try await ended.block(session.id, until: session.blockedUntil, now: context.time.now)
+                    }
+                } catch let error as CacheError {
+                    context.log.error("sessions.not-blocked", ["error": .error(error)])
+                    throw Problem.notEverywhereYet
+                }
             })
         let auth = AuthRoutes(
-            signIn: signIn, settings: settings, time: context.time, counts: SignInMetrics(context.metrics))
+            signIn: signIn, settings: settings, time: context.time, counts: SignInMetrics(context.metrics),
+            forgetAnswers: { try await context.forgetAnswers(for: $0) })
         let internalRoutes = InternalUserRoutes(store: store, time: context.time)
         return ServiceParts(
             workers: [
-                ClaimOffer(signIn: signIn, address: settings.publicAddress, readiness: context.readiness, time: context.time, log: context.log),
-                SessionKeeper(store: store, ended: ended, readiness: context.readiness, time: context.time, random: context.random, log: context.log),
-                DeletionAnnouncer(store: store, broker: context.broker, readiness: context.readiness, time: context.time, log: context.log),
+                ClaimOffer(
+                    signIn: signIn, address: settings.publicAddress, readiness: context.readiness,
+                    time: context.time, log: context.log),
+                SessionKeeper(
+                    store: store, ended: ended, readiness: context.readiness, time: context.time,
+                    random: context.random, log: context.log),
+                DeletionAnnouncer(
+                    store: store, broker: context.broker, readiness: context.readiness, time: context.time,
+                    log: context.log),
             ],
             publicPaths: AuthRoutes.publicPaths,
+            // What these answer is secret, or makes nothing.
+            unrepeatedRoutes: ["/auth/login", "/auth/refresh", "/auth/logout"],
+            hasEndedSession: { try await store.hasEnded(session: $0) },
             routes: { router in
                 auth.register(on: &router)
                 internalRoutes.register(on: &router)

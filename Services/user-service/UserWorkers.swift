@@ -18,7 +18,9 @@ struct ClaimOffer: Service {
         if let token = try await signIn.offerClaim() {
             // The one secret that is meant to be read where the administrator looks; it works once.
             let link = "\(address)/claim#\(token.expose())"
-            log.warning("claim.open", ["message": "No users yet: open the link to create the first operator", "link": .id(link)])
+            log.warning(
+                "claim.open",
+                ["message": "No users yet: open the link to create the first operator", "link": .id(link)])
         }
         while true { try await time.sleep(for: .days(1)) }
     }
@@ -43,11 +45,13 @@ struct SessionKeeper: Service {
         while true {
             do {
                 let now = time.now
-                let sessions = try await store.endedSessions(at: now).map { (id: $0.id, until: $0.blockedUntil) }
+                let sessions = try await store.endedSessions(at: now).map {
+                    (id: $0.id, until: $0.blockedUntil)
+                }
                 try await ended.fill(sessions, now: now, round: UniqueID(random).description)
                 if round % 180 == 0 { try await store.tidy(at: time.now) }
                 round += 1
-            } catch where !(error is CancellationError) {
+            } catch  where !(error is CancellationError) {
                 log.warning("session-keeper.failed", ["error": .error(error)])
             }
             try await time.sleep(for: Self.interval)
@@ -79,7 +83,7 @@ struct DeletionAnnouncer: Service {
                     }
                     try await store.deletionAnnounced(event)
                 }
-            } catch where !(error is CancellationError) {
+            } catch  where !(error is CancellationError) {
                 log.warning("deletion.not-announced", ["error": .error(error)])
             }
             try await time.sleep(for: Self.interval)

@@ -167,6 +167,12 @@ static inline int convoke_unconfirmed(int socket) {
     return ioctl(socket, SIOCOUTQ, &count) == 0 ? count : -1;
 }
 
+/// Bytes that have come and were not read yet.
+static inline int convoke_unread(int socket) {
+    int count = 0;
+    return ioctl(socket, FIONREAD, &count) == 0 ? count : -1;
+}
+
 /// Bytes that the other side has confirmed since the connection began.
 static inline int64_t convoke_confirmed(int socket) {
     // `tcpi_bytes_acked` at its place in the kernel's `struct tcp_info`: glibc's version of the struct ends

@@ -8,12 +8,13 @@ static inline void convoke_name_this_thread(const char *name) {
     pthread_setname_np(pthread_self(), name);
 }
 
-// The same for these two. They have names of ours and take a bare pointer, so that <spawn.h> need not be
+// The same for these. They have names of ours and take a bare pointer, so that <spawn.h> need not be
 // included: this module would then own half of the system's types, and whoever uses one had to import it.
 extern int convoke_spawn_in_folder(void *actions, const char *path)
     __asm__("posix_spawn_file_actions_addchdir_np");
 extern int convoke_spawn_without_files_from(void *actions, int from)
     __asm__("posix_spawn_file_actions_addclosefrom_np");
+extern int convoke_accept(int listener, void *address, void *size, int flags) __asm__("accept4");
 
 extern void (*convoke_signal(int number, void (*handler)(int)))(int) __asm__("signal");
 extern long convoke_write(int file, const void *bytes, unsigned long count) __asm__("write");

@@ -15,7 +15,10 @@ extension Responder {
 
 /// Stands around the routes: looks at a request before and at the answer after.
 public protocol Middleware: Sendable {
-    func handle(_ request: Request, next: @Sendable (Request) async throws -> Response) async throws -> Response
+    /// `next` may outlive this call: work that was begun can go on when its client is gone.
+    func handle(
+        _ request: Request, next: @escaping @Sendable (Request) async throws -> Response
+    ) async throws -> Response
 }
 
 /// Finds the handler for a request and turns errors into problems. A path that is known with another method

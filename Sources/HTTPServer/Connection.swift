@@ -28,6 +28,14 @@ final class Connection: @unchecked Sendable {
         var bytes: Int64 = 0
     }
 
+    /// How far a connection has come.
+    struct Progress: Equatable {
+        let phase: Phase
+        let since: Int64
+        let bytes: Int
+        let count: Int
+    }
+
     /// What becomes of the request after its head.
     private enum Work {
         case none
@@ -58,12 +66,14 @@ final class Connection: @unchecked Sendable {
     /// When the phase began.
     let since: Atomic<Int64>
     let bytesIn = Atomic<Int>(0)
+    let requests = Atomic<Int>(0)
     private let exchangeSlot = Mutex<Exchange?>(nil)
     /// The exchange, as other threads may see it.
     var exchange: Exchange? { exchangeSlot.withLock { $0 } }
 
     /// What the gatekeeper remembers from its last look; only its thread touches it.
     var lastLook = LastLook()
+    var lastProgress: Progress?
 
     private var work = Work.none
     private var target: RequestTarget?
@@ -82,6 +92,21 @@ final class Connection: @unchecked Sendable {
         since = Atomic(server.clock.load(ordering: .relaxed))
     }
 
+    var progress: Progress {
+        Progress(
+            phase: phase.load(ordering: .relaxed), since: since.load(ordering: .relaxed),
+            bytes: bytesIn.load(ordering: .relaxed), count: requests.load(ordering: .relaxed))
+    }
+
+    /// Whether nothing goes on before the client has sent more.
+    var awaitsBytes: Bool {
+        switch phase.load(ordering: .relaxed) {
+        case .fresh, .waiting, .head: true
+        case .body: !(exchange?.isSuspended ?? false)
+        case .handling, .answering: false
+        }
+    }
+
     private func enter(_ next: Phase) {
         since.store(server.clock.load(ordering: .relaxed), ordering: .relaxed)
         phase.store(next, ordering: .relaxed)
@@ -92,6 +117,7 @@ final class Connection: @unchecked Sendable {
     /// The request line has come.
     func begin(target text: UnsafePointer<CChar>) {
         enter(.head)
+        requests.wrappingAdd(1, ordering: .relaxed)
         targetStart = text
         targetLength = strlen(text)
         target = text.withMemoryRebound(to: UInt8.self, capacity: targetLength) {

@@ -12,6 +12,8 @@ import Synchronization
 /// at suspended connections at all, so it would not notice that the client of a waiting handler has gone.
 final class Gatekeeper: Sendable {
     private static let tick: Int32 = 100
+    /// How often connections are looked at whose clients have gone without anyone noticing.
+    private static let roll: Int64 = 500
 
     private let core: ServerCore
     private let listener: Int32
@@ -37,6 +39,7 @@ final class Gatekeeper: Sendable {
     func run() {
         var isAccepting = true
         var nextSweep: Int64 = 0
+        var nextRoll: Int64 = 0
         var stopBegan: Int64?
         while true {
             var watched = [
@@ -60,6 +63,10 @@ final class Gatekeeper: Sendable {
             if stopBegan == nil { isAccepting = true }
             let isOverdue = stopBegan.map { now - $0 > core.limits.finish.milliseconds } ?? false
             let left = sweep(now, isOverdue: isOverdue)
+            if real >= nextRoll {
+                nextRoll = real + Self.roll
+                cutAbandoned()
+            }
             if stopBegan != nil, left == 0 { break }
         }
         MHD_stop_daemon(daemon.value)
@@ -125,6 +132,29 @@ final class Gatekeeper: Sendable {
                 }
             }
             return registry.accepted
+        }
+    }
+
+    /// Ends connections that wait for bytes of a client who has closed its side.
+    ///
+    /// libmicrohttpd takes a short read for the last one there is, so where the end of the stream arrives
+    /// together with some bytes it never hears of it.
+    private func cutAbandoned() {
+        core.registry.withLock { registry in
+            var waiting: [Connection] = []
+            var sockets: [pollfd] = []
+            for connection in registry.connections.values where connection.awaitsBytes {
+                waiting.append(connection)
+                sockets.append(pollfd(fd: connection.socket, events: convoke_peer_closed, revents: 0))
+            }
+            guard !sockets.isEmpty, poll(&sockets, nfds_t(sockets.count), 0) > 0 else { return }
+            for (connection, socket) in zip(waiting, sockets)
+            where socket.revents != 0 && convoke_unread(socket.fd) == 0 {
+                // What has been read but not looked at yet is not lost: such a connection moves on.
+                let progress = connection.progress
+                if connection.lastProgress == progress { cut(connection) }
+                connection.lastProgress = progress
+            }
         }
     }
 

@@ -6,7 +6,9 @@ import Synchronization
 #endif
 
 /// No port is free: something holds thousands of them.
-public struct NoFreePort: Error {}
+public struct NoFreePort: Error {
+    public init() {}
+}
 
 /// This machine, talked to through 127.0.0.1.
 public enum Loopback {

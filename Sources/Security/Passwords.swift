@@ -52,15 +52,19 @@ public final class Passwords: Sendable {
 
     private let cost: PasswordCost
     private let workers: WorkerThreads
+    private let didCheck: @Sendable () -> Void
     /// The form of a hash at the same cost whose password nobody knows.
     private let nobodysHash: String
 
+    /// - Parameter didCheck: told of every password that was compared with a hash, whoever's it was: for
+    ///   counting the work, which must not differ between people who exist and who do not.
     public init(
         cost: PasswordCost = .interactive, atOnce: Int = 2, waiting: Int = 64,
-        random: any RandomSource = SystemRandom()
+        random: any RandomSource = SystemRandom(), didCheck: @escaping @Sendable () -> Void = {}
     ) {
         Sodium.prepare()
         self.cost = cost
+        self.didCheck = didCheck
         workers = WorkerThreads(name: "password", count: atOnce, waiting: waiting)
         func unpadded(_ bytes: [UInt8]) -> String {
             String(Base64.encode(bytes).prefix { $0 != "=" })
@@ -81,7 +85,10 @@ public final class Passwords: Sendable {
     public func verify(_ password: Secret<String>, against hash: String) async throws -> Bool {
         let bytes = try Self.bytes(password)
         guard let stored = Self.stored(hash) else { throw PasswordError.malformedHash }
-        return try await workers.run { Self.verify(bytes, stored) }
+        return try await workers.run { [didCheck] in
+            defer { didCheck() }
+            return Self.verify(bytes, stored)
+        }
     }
 
     /// Takes as long as `verify` does and is never true: for a login as someone who does not exist, so that

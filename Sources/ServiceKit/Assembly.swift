@@ -1,5 +1,5 @@
 public import Broker
-import Cache
+public import Cache
 public import Core
 public import HTTP
 import HTTPClient
@@ -14,32 +14,42 @@ public struct ProcessResources: Sendable {
     public let random: any RandomSource
     public let log: Log
     public let metrics: Metrics
-    let cache: any Cache
-    let client: HTTPClient
+    public let cache: any Cache
+    public let tokens: Tokens
+    let client: any HTTPSending
+    let ownClient: HTTPClient
     let secrets: Secrets
-    let tokens: Tokens
     let environment: Environment
+    let sink: any LogSink
 
     /// Opens them for a process of these services, whose settings are checked before anything is touched.
+    ///
+    /// - Parameters:
+    ///   - time: a test's own; else what the settings say.
+    ///   - client: a test's own way to other services.
+    ///   - sink: where the services of this process write their log.
     public static func open(
-        _ environment: Environment, for services: [ServiceDefinition] = [], log: Log
+        _ environment: Environment, for services: [ServiceDefinition] = [], log: Log,
+        time: (any TimeSource)? = nil, random: any RandomSource = SystemRandom(),
+        client: (any HTTPSending)? = nil, sink: any LogSink = StandardErrorSink.shared
     ) async throws -> ProcessResources {
         try checkSettings(of: services, in: environment)
         let settings = try ProcessSettings(from: environment)
         try DataFolder.prepare(settings.dataFolder)
-        let time = settings.time
-        let random = SystemRandom()
-        let metrics = Metrics()
-        let client = HTTPClient(metrics: metrics, log: log)
+        let time = time ?? settings.time
+        // Read together with those of each service.
+        let metrics = Metrics(label: "shared", "process")
+        let ownClient = HTTPClient(metrics: metrics, log: log)
         let secrets = Secrets(
             vault: settings.vault, environment: environment, folder: SecretFolder("\(settings.dataFolder)/secrets"),
             time: time, random: random, log: log
-        ) { HTTPVaultTransport(client, address: $0.address) }
+        ) { HTTPVaultTransport(ownClient, address: $0.address) }
         let keys = try await secrets.tokenKeys()
         return ProcessResources(
             settings: settings, time: time, random: random, log: log, metrics: metrics,
-            cache: settings.cache.open(time: time, log: log, metrics: metrics), client: client, secrets: secrets,
-            tokens: Tokens(keys: keys, random: random), environment: environment)
+            cache: settings.cache.open(time: time, log: log, metrics: metrics),
+            tokens: Tokens(keys: keys, random: random), client: client ?? ownClient, ownClient: ownClient,
+            secrets: secrets, environment: environment, sink: sink)
     }
 }
 
@@ -50,7 +60,7 @@ extension ProcessResources {
         if let vault = secrets.session { services.append(vault) }
         if let memory = cache as? MemoryCache { services.append(memory.sweeper()) }
         services.append(closing("cache", time) { await cache.close() })
-        services.append(closing("http-client", time) { await client.shutdown() })
+        services.append(closing("http-client", time) { await ownClient.shutdown() })
         return services
     }
 }
@@ -70,35 +80,52 @@ public struct AssembledService: Sendable {
 public func assemble(
     _ definition: ServiceDefinition, _ resources: ProcessResources, broker: (any Broker)?
 ) async throws -> AssembledService {
-    let log = Log(service: definition.name, level: resources.settings.logLevel, time: resources.time)
+    let log = Log(
+        service: definition.name, level: resources.settings.logLevel, time: resources.time, to: resources.sink)
     let metrics = Metrics()
     let settings = try ServiceSettings(
         for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
     let database = settings.database.map {
         $0.open(definition.database ?? "", time: resources.time, random: resources.random, log: log, metrics: metrics)
     }
-    let readiness = Readiness(isReady: database == nil || definition.migrations.isEmpty)
+    let broker = broker.map { CorrelatedBroker(broker: $0) }
+    let client = CorrelatedClient(client: resources.client)
+    // Every service that keeps anything can keep its answers.
+    let readiness = Readiness(isReady: database == nil)
+    let keptAnswers = database.map { KeptAnswers($0, service: definition.name) }
     let peers = Peers(
-        environment: resources.environment, client: resources.client, tokens: resources.tokens, caller: definition.name,
+        environment: resources.environment, client: client, tokens: resources.tokens, caller: definition.name,
         time: resources.time)
     let context = ServiceContext(
         name: definition.name, settings: settings, environment: resources.environment, time: resources.time,
         random: resources.random, log: log, metrics: metrics, openDatabase: database, cache: resources.cache,
-        openBroker: broker, client: resources.client, secrets: resources.secrets, tokens: resources.tokens,
+        openBroker: broker, client: client, secrets: resources.secrets, tokens: resources.tokens,
         readiness: readiness, peers: peers,
-        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) })
+        endedSessions: EndedSessions(resources.cache) { try await peers.hasEnded(session: $0) },
+        keptAnswers: keptAnswers)
     let parts = try await definition.build(context)
+    let ended = parts.hasEndedSession.map(context.endedSessions.owned) ?? context.endedSessions
 
     var services: [any Service] = []
     if let database {
         services.append(closing("database", resources.time) { await database.close() })
-        if !definition.migrations.isEmpty {
-            services.append(MigrationService(definition, database, readiness, resources.time, log))
-        }
+        services.append(MigrationService(definition, database, readiness, resources.time, log))
     }
     services += parts.workers
     if let eraseUser = parts.eraseUser, let broker {
-        services.append(UserDeletionListener(definition.name, broker, readiness, resources.time, log, eraseUser))
+        services.append(
+            UserDeletionListener(definition.name, broker, readiness, resources.time, log) { user in
+                try await eraseUser(user)
+                try await keptAnswers?.erase(user: user)
+            })
+    }
+    let repeating = keptAnswers.map { answers in
+        IdempotentRequests(
+            answers, unrepeated: parts.unrepeatedRoutes, keys: resources.tokens.keys(for: "idempotency"),
+            time: resources.time, random: resources.random)
+    }
+    if let repeating, let keptAnswers {
+        services.append(AnswerKeeper(keptAnswers, repeating, readiness, resources.time, log))
     }
 
     var components: [Component] = []
@@ -121,10 +148,11 @@ public func assemble(
     let authentication = Authentication(
         mode: settings.authMode,
         publicPaths: parts.publicPaths.union(["/health", "/metrics", "/openapi.json", "/api/v1/health/detailed"]),
-        tokens: resources.tokens, ended: context.endedSessions, time: resources.time,
+        tokens: resources.tokens, ended: ended, time: resources.time,
         refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"]))
-    for guardian in parts.guards ?? [authentication] { router.use(guardian) }
+    for guardian in parts.guards ?? [Correlation(), authentication] { router.use(guardian) }
     router.use(readiness)
+    if let repeating { router.use(repeating) }
     health.addRoutes(to: &router)
     router.quick("GET", "/openapi.json") { _ in .json(contract) }
     parts.routes(&router)
@@ -134,7 +162,7 @@ public func assemble(
     func addMetrics(to router: inout Router) {
         router.quick("GET", "/metrics") { _ in
             process.update()
-            return .text(metrics.text + shared.text, type: "text/plain; version=0.0.4; charset=utf-8")
+            return .text(Metrics.text(of: [metrics, shared]), type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
     var operators: (address: ListeningAddress, router: Router)?

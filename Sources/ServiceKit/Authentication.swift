@@ -22,8 +22,11 @@ struct Authentication: Middleware {
         let path = request.path.count > 1 && request.path.hasSuffix("/") ? String(request.path.dropLast()) : request.path
         let isPublic = publicPaths.contains(path)
         if mode == .dev { try DevelopmentGuard.check(request) }
-        if let header = request.headers["authorization"] {
+        let headers = request.headers.all("authorization")
+        if let header = headers.first {
             do {
+                // Two of them would let two readers see two callers.
+                guard headers.count == 1 else { throw refusal("repeated") }
                 request.identity = try await identity(header)
             } catch where isPublic {
                 // A stale token must not keep anybody from signing in again.
@@ -70,23 +73,25 @@ enum DevelopmentGuard {
                 403, "loopback_only",
                 .init("In development mode only localhost is served", "В режиме разработки обслуживается только localhost"))
         }
-        if let origin = request.headers["origin"], let start = origin.firstRange(of: "://"),
-            !isLoopback(hostName(String(origin[start.upperBound...])))
+        // `null` is what a page without an origin of its own sends, such as one in a sandboxed frame.
+        if let origin = request.headers["origin"] {
+            guard let start = origin.firstRange(of: "://"), isLoopback(hostName(String(origin[start.upperBound...])))
+            else { throw foreignOrigin }
+        }
+        // A form can be sent by any page, and some browsers leave the origin out.
+        if ![.get, .head].contains(request.method), let site = request.headers["sec-fetch-site"],
+            site != "same-origin", site != "none", request.headers["origin"] == nil
         {
-            throw Problem(
-                403, "foreign_origin", .init("A page elsewhere may not call this", "Чужая страница не может это вызвать"))
+            throw foreignOrigin
         }
         guard request.body.length != 0, ![.get, .head].contains(request.method) else { return }
         let type = MediaType(request.headers["content-type"] ?? "")
         guard type.isJSON || type.essence == "multipart/form-data" || type.essence == "application/x-www-form-urlencoded"
         else { throw Problem.wrongContentType("application/json") }
-        // A form can be sent by any page; a custom header or our own origin cannot.
-        if type.essence == "application/x-www-form-urlencoded", request.headers["origin"] == nil,
-            request.headers["sec-fetch-site"].map({ $0 != "same-origin" && $0 != "none" }) == true
-        {
-            throw Problem.forbidden
-        }
     }
+
+    private static let foreignOrigin = Problem(
+        403, "foreign_origin", .init("A page elsewhere may not call this", "Чужая страница не может это вызвать"))
 
     private static func hostName(_ host: String) -> String {
         if host.hasPrefix("[") { return String(host.prefix { $0 != "]" }) + "]" }
@@ -110,7 +115,8 @@ enum DevelopmentGuard {
                 FieldError("user_id", "out_of_range", .init("A positive number is expected", "Ожидается положительное число"))
             ])
         }
-        request.identity = .user(UserIdentity(id: id, email: "", tokenID: ""))
+        // An address, because a service that acts for this user has to name one.
+        request.identity = .user(UserIdentity(id: id, email: "user-\(id)@localhost", tokenID: ""))
         return request
     }
 }

@@ -20,10 +20,19 @@ public struct EndedSessions: Sendable {
     private static func key(_ session: String) -> CacheBytes { CacheBytes("ended_session:\(session)") }
 
     public func contains(_ session: String) async throws -> Bool {
-        let found = try await cache.get([Self.key(session), Self.complete])
-        if found.first.flatMap({ $0 }) != nil { return true }
-        if found.last.flatMap({ $0 }) != nil { return false }
+        do {
+            let found = try await cache.get([Self.key(session), Self.complete])
+            if found.first.flatMap({ $0 }) != nil { return true }
+            if found.last.flatMap({ $0 }) != nil { return false }
+        } catch is CacheError {
+            // A cache that is away makes sign-ins slower to check, not impossible and never unchecked.
+        }
         return try await askOwner(session)
+    }
+
+    /// The same list for the one who owns the truth and need not ask anybody over the network.
+    func owned(by owner: @escaping @Sendable (_ session: String) async throws -> Bool) -> EndedSessions {
+        EndedSessions(cache, askOwner: owner)
     }
 
     public func block(_ session: String, until moment: Timestamp, now: Timestamp) async throws {

@@ -70,5 +70,6 @@ public enum ServicePorts {
 
 extension Problem {
     static let cannotCheckSession = Problem.unavailable(
-        .init("Sign-ins cannot be checked just now; try again shortly", "Сейчас не удаётся проверить вход; повторите чуть позже"))
+        .init("Sign-ins cannot be checked just now; try again shortly", "Сейчас не удаётся проверить вход; повторите чуть позже")
+    ).with(header: "Retry-After", "2")
 }

@@ -58,9 +58,9 @@ struct MigrationService: Service {
         var attempt = 0
         while true {
             do {
-                let applied = try await database.migrate(
-                    definition.migrations, scope: definition.name, at: time.now)
-                log.info("schema.ready", ["applied": .int(applied.count)])
+                let shared = try await database.migrate(KeptAnswers.migrations, scope: "kept-answers", at: time.now)
+                let own = try await database.migrate(definition.migrations, scope: definition.name, at: time.now)
+                log.info("schema.ready", ["applied": .int(shared.count + own.count)])
                 readiness.becomeReady()
                 break
             } catch StorageError.unavailable(let reason, _) {

@@ -60,12 +60,17 @@ public struct ServiceContext: Sendable {
     /// The other services.
     public let peers: Peers
     public let endedSessions: EndedSessions
+    /// Answers kept for repeated requests; `nil` for a service that keeps nothing.
+    let keptAnswers: KeptAnswers?
 
     /// The service's database. Asking for one that the definition does not name is a mistake of ours.
     public var database: any Database {
         guard let openDatabase else { preconditionFailure("\(name) names no database") }
         return openDatabase
     }
+
+    /// Forgets the answers kept for a user who is gone.
+    public func forgetAnswers(for user: Int64) async throws { try await keptAnswers?.erase(user: user) }
 
     public var broker: any Broker {
         guard let openBroker else { preconditionFailure("\(name) names no queue") }
@@ -76,13 +81,19 @@ public struct ServiceContext: Sendable {
 /// What a service adds to what all have.
 public struct ServiceParts: Sendable {
     public var routes: @Sendable (inout Router) -> Void
+    /// What runs beside the listener.
     public var workers: [any Service]
     /// What its health depends on beside its database, cache and queue.
     public var components: [Component]
     /// Paths that need no sign-in, beside health and contract.
     public var publicPaths: Set<String>
+    /// Patterns of POST routes whose answers are never kept for an `Idempotency-Key`, because they are secret
+    /// or nothing is made by them.
+    public var unrepeatedRoutes: Set<String>
     /// Erases everything of a user that is gone; called until it succeeds.
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
+    /// The truth about ended sessions, from the service that keeps it; all others ask that service.
+    public var hasEndedSession: (@Sendable (String) async throws -> Bool)?
     /// What stands around the routes in place of the common authentication: for the gateway, which lets
     /// people in by rules of its own.
     public var guards: [any Middleware]?
@@ -91,7 +102,9 @@ public struct ServiceParts: Sendable {
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
+        unrepeatedRoutes: Set<String> = [],
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
+        hasEndedSession: (@Sendable (String) async throws -> Bool)? = nil,
         guards: [any Middleware]? = nil, operators: ListeningAddress? = nil,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
@@ -99,7 +112,9 @@ public struct ServiceParts: Sendable {
         self.workers = workers
         self.components = components
         self.publicPaths = publicPaths
+        self.unrepeatedRoutes = unrepeatedRoutes
         self.eraseUser = eraseUser
+        self.hasEndedSession = hasEndedSession
         self.guards = guards
         self.operators = operators
     }

@@ -133,6 +133,13 @@ private func databaseLocation(
     return .sqlite("\(dataFolder)/\(name).sqlite")
 }
 
+/// `127.0.0.1` and its like, to the last digit: `127.0.0.1.example.com` is a name that anybody may own.
 func isLoopback(_ host: String) -> Bool {
-    host == "localhost" || host == "::1" || host == "[::1]" || host.hasPrefix("127.")
+    if ["localhost", "::1", "[::1]"].contains(host.lowercased()) { return true }
+    let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+    return parts.count == 4 && parts[0] == "127"
+        && parts.allSatisfy { part in
+            (1...3).contains(part.utf8.count) && part.utf8.allSatisfy { (0x30...0x39).contains($0) }
+                && UInt8(part) != nil
+        }
 }

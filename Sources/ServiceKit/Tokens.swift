@@ -11,12 +11,17 @@ public struct Tokens: Sendable {
     private let issuer: TokenIssuer
     private let verifier: TokenVerifier
     private let random: any RandomSource
+    private let all: TokenKeys
 
     public init(keys: TokenKeys, random: any RandomSource) {
+        all = keys
         issuer = TokenIssuer(keys: keys, issuer: Self.issuer)
         verifier = TokenVerifier(keys: keys, issuer: Self.issuer)
         self.random = random
     }
+
+    /// Keys for another purpose, which replicas share as they share the one for tokens.
+    func keys(for purpose: String) -> [Secret<[UInt8]>] { all.keys(for: purpose) }
 
     /// An access token. Its id names the session it belongs to, so that ending the session ends all of them.
     public func access(userID: Int64, email: String, session: String, now: Timestamp) -> Secret<String> {

@@ -10,8 +10,12 @@ public struct EmailAddress: Hashable, Sendable, CustomStringConvertible {
         while let first = trimmed.first, first.isWhitespace { trimmed.removeFirst() }
         while let last = trimmed.last, last.isWhitespace { trimmed.removeLast() }
         let parts = trimmed.split(separator: "@", omittingEmptySubsequences: false)
-        guard trimmed.utf8.count <= 254, parts.count == 2, (1...64).contains(parts[0].utf8.count) else { return nil }
-        let forbidden: (Character) -> Bool = { $0.isWhitespace || $0.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F } }
+        guard trimmed.utf8.count <= 254, parts.count == 2, (1...64).contains(parts[0].utf8.count) else {
+            return nil
+        }
+        let forbidden: (Character) -> Bool = {
+            $0.isWhitespace || $0.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F }
+        }
         guard !trimmed.contains(where: forbidden), !trimmed.contains(where: { "\"(),:;<>[\\]".contains($0) }),
             parts[0].first != ".", parts[0].last != ".", !parts[0].contains("..")
         else { return nil }
@@ -37,7 +41,8 @@ public struct Username: Hashable, Sendable {
     public init?(_ raw: String) {
         guard (3...32).contains(raw.count),
             raw.unicodeScalars.allSatisfy({
-                ($0.value | 0x20) >= 0x61 && ($0.value | 0x20) <= 0x7A || ($0.value >= 0x30 && $0.value <= 0x39)
+                ($0.value | 0x20) >= 0x61 && ($0.value | 0x20) <= 0x7A
+                    || ($0.value >= 0x30 && $0.value <= 0x39)
                     || "._-".unicodeScalars.contains($0)
             })
         else { return nil }

@@ -3,6 +3,9 @@ public import Core
 /// Slows guessing down: after ten failures in a row from one address at one account each further try has to
 /// wait, longer every time. It never locks the owner out: another address is judged on its own, and the
 /// wait has an end.
+///
+/// A try counts as a failure before its password is looked at, and no longer when it was right: else
+/// any number of simultaneous guesses would all find the count low.
 public struct LoginThrottle: Equatable, Sendable {
     public static let freeFailures = 10
     public static let longestWait: Duration = .minutes(15)

@@ -51,7 +51,9 @@ enum CommonPasswords {
     }
 
     private static func unmasked(_ password: String) -> String {
-        let replacements: [Character: Character] = ["0": "o", "1": "l", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i"]
+        let replacements: [Character: Character] = [
+            "0": "o", "1": "l", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i",
+        ]
         // Only inside the word: digits at its ends are taken off before.
         let inner = trimmed(password)
         return String(inner.map { replacements[$0] ?? $0 })
@@ -65,32 +67,45 @@ enum CommonPasswords {
     }
 
     private static let phrases: Set<String> = [
-        "1q2w3e4r5t", "1qaz2wsx3edc", "qazwsxedcrfv", "zaq12wsxcde3", "correcthorsebatterystaple", "q1w2e3r4t5y6",
+        "1q2w3e4r5t", "1qaz2wsx3edc", "qazwsxedcrfv", "zaq12wsxcde3", "correcthorsebatterystaple",
+        "q1w2e3r4t5y6",
         "1234qwerasdf", "qwer1234asdf", "123qweasdzxc", "abc123abc123", "a1b2c3d4e5", "11223344556677",
-        "123123123123", "1029384756", "0987654321", "147258369147", "12345qwert", "qwert12345", "asdf1234asdf",
+        "123123123123", "1029384756", "0987654321", "147258369147", "12345qwert", "qwert12345",
+        "asdf1234asdf",
         "1q2w3e4r5t6y", "zxcvbnm123", "йцукенгшщз", "я люблю тебя",
     ]
 
     private static let words: Set<String> = [
-        "password", "passwort", "passord", "motdepasse", "contrasena", "parol", "parolparol", "пароль", "парольпароль",
-        "qwerty", "qwertyuiop", "qwertyui", "qwertz", "azerty", "azertyuiop", "asdfgh", "asdfghjkl", "asdfghjk",
+        "password", "passwort", "passord", "motdepasse", "contrasena", "parol", "parolparol", "пароль",
+        "парольпароль",
+        "qwerty", "qwertyuiop", "qwertyui", "qwertz", "azerty", "azertyuiop", "asdfgh", "asdfghjkl",
+        "asdfghjk",
         "zxcvbn", "zxcvbnm", "йцукен", "йцукенг", "фывапролдж", "administrator", "administrator", "admin",
-        "adminadmin", "root", "rootroot", "user", "useruser", "guest", "welcome", "welcomehome", "letmein", "letmeinnow",
-        "login", "loginlogin", "changeme", "changemenow", "default", "secret", "topsecret", "superman", "batman",
+        "adminadmin", "root", "rootroot", "user", "useruser", "guest", "welcome", "welcomehome", "letmein",
+        "letmeinnow",
+        "login", "loginlogin", "changeme", "changemenow", "default", "secret", "topsecret", "superman",
+        "batman",
         "spiderman", "starwars", "pokemon", "minecraft", "football", "baseball", "basketball", "liverpool",
         "barcelona", "realmadrid", "arsenal", "chelsea", "iloveyou", "iloveyousomuch", "loveyou", "lovelove",
-        "sunshine", "princess", "princesa", "monkey", "monkeymonkey", "dragon", "dragondragon", "master", "masterkey",
+        "sunshine", "princess", "princesa", "monkey", "monkeymonkey", "dragon", "dragondragon", "master",
+        "masterkey",
         "michael", "jennifer", "jessica", "michelle", "charlie", "nicole", "daniel", "anthony", "alexander",
         "natasha", "nastya", "anastasia", "svetlana", "vladimir", "dmitriy", "sergey", "andrey", "ekaterina",
-        "computer", "internet", "telegram", "telegramtelegram", "convoke", "convokeconvoke", "whatever", "trustno",
-        "freedom", "forever", "summer", "winter", "spring", "autumn", "monday", "friday", "january", "december",
-        "october", "november", "september", "russia", "moscow", "moskva", "россия", "москва", "любовь", "солнышко",
+        "computer", "internet", "telegram", "telegramtelegram", "convoke", "convokeconvoke", "whatever",
+        "trustno",
+        "freedom", "forever", "summer", "winter", "spring", "autumn", "monday", "friday", "january",
+        "december",
+        "october", "november", "september", "russia", "moscow", "moskva", "россия", "москва", "любовь",
+        "солнышко",
         "google", "facebook", "instagram", "twitter", "samsung", "iphone", "android", "microsoft", "windows",
         "testtest", "test", "testing", "testingtesting", "demo", "demodemo", "example", "temp", "temporary",
         "abcdefgh", "abcdefghij", "abcabcabc", "aaaaaaaaaa", "blahblah", "blablabla", "hello", "hellohello",
-        "helloworld", "goodbye", "killer", "hunter", "shadow", "matrix", "phoenix", "mustang", "corvette", "ferrari",
-        "mercedes", "porsche", "harley", "yamaha", "jordan", "ashley", "amanda", "thomas", "robert", "matthew",
-        "jesus", "jesuschrist", "godisgood", "blessed", "angel", "angels", "babygirl", "butterfly", "chocolate",
+        "helloworld", "goodbye", "killer", "hunter", "shadow", "matrix", "phoenix", "mustang", "corvette",
+        "ferrari",
+        "mercedes", "porsche", "harley", "yamaha", "jordan", "ashley", "amanda", "thomas", "robert",
+        "matthew",
+        "jesus", "jesuschrist", "godisgood", "blessed", "angel", "angels", "babygirl", "butterfly",
+        "chocolate",
         "cookie", "cheese", "orange", "banana", "purple", "yellow", "silver", "golden", "diamond", "crystal",
     ]
 }

@@ -7,7 +7,8 @@ public struct SignIn: Sendable {
     public static let refreshLifetime: Duration = .days(30)
 
     /// Signs an access token that names its session.
-    public typealias AccessIssuer = @Sendable (User, _ session: String, Timestamp) -> (Secret<String>, Duration)
+    public typealias AccessIssuer =
+        @Sendable (User, _ session: String, Timestamp) -> (Secret<String>, Duration)
 
     public let store: UserStore
     private let passwords: Passwords
@@ -41,6 +42,21 @@ public struct SignIn: Sendable {
             self.username = username
             self.password = password
         }
+
+        /// All that is wrong with it.
+        public var mistakes: [UserError] {
+            var mistakes: [UserError] = []
+            let address = EmailAddress(email)
+            if address == nil { mistakes.append(.invalidEmail) }
+            let name = username.flatMap { Username($0) }
+            if username != nil, name == nil { mistakes.append(.invalidUsername) }
+            if let weakness = PasswordPolicy.weakness(
+                of: password.expose(), email: address?.text ?? email.lowercased(), username: name?.text)
+            {
+                mistakes.append(.weakPassword(weakness))
+            }
+            return mistakes
+        }
     }
 
     public func register(_ registration: Registration) async throws -> User {
@@ -51,17 +67,9 @@ public struct SignIn: Sendable {
     }
 
     private func checked(_ registration: Registration) throws -> (EmailAddress, Username?) {
+        if let mistake = registration.mistakes.first { throw mistake }
         guard let email = EmailAddress(registration.email) else { throw UserError.invalidEmail }
-        let username = try registration.username.map { raw in
-            guard let username = Username(raw) else { throw UserError.invalidUsername }
-            return username
-        }
-        if let weakness = PasswordPolicy.weakness(
-            of: registration.password.expose(), email: email.text, username: username?.text)
-        {
-            throw UserError.weakPassword(weakness)
-        }
-        return (email, username)
+        return (email, registration.username.flatMap { Username($0) })
     }
 
     // MARK: - The first operator
@@ -88,43 +96,74 @@ public struct SignIn: Sendable {
 
         public init(address: String, device: String) {
             self.address = address
-            self.device = String(device.unicodeScalars.filter { $0.value >= 0x20 }.prefix(200).map(Character.init))
+            self.device = String(
+                device.unicodeScalars.filter { $0.value >= 0x20 }.prefix(200).map(Character.init))
         }
     }
 
-    /// Checks the password and opens a session. An unknown user costs the same time as a wrong password.
-    public func logIn(_ login: String, _ password: Secret<String>, from origin: Origin) async throws -> Grant {
+    /// Checks the password and opens a session. An unknown user costs the same work as a wrong password.
+    public func logIn(_ login: String, _ password: Secret<String>, from origin: Origin) async throws -> Grant
+    {
+        try await slowingDown(login, origin) {
+            // Once more where the stored hash was replaced meanwhile: by a dearer one, or by a new password.
+            for _ in 0..<3 {
+                guard let found = try await rightCredentials(login, password) else { return nil }
+                guard let grant = try await openSession(for: found.user, found.passwordHash, origin) else {
+                    continue
+                }
+                if passwords.needsRehash(found.passwordHash) {
+                    try await store.rehash(
+                        found.user.id, from: found.passwordHash, to: passwords.hash(password))
+                }
+                return grant
+            }
+            return nil
+        }
+    }
+
+    private func rightCredentials(
+        _ login: String, _ password: Secret<String>
+    ) async throws -> (user: User, passwordHash: String)? {
         let found = try await store.credentials(of: login)
-        // Failures are counted for the account where there is one, and for the very words where there is
-        // none, so that slowing down tells nothing about who exists.
-        let account = found?.user.email ?? "?" + login.lowercased().prefix(300)
-        let throttle = try await store.throttle(account: account, address: origin.address)
-        if let until = throttle.mustWait(until: time.now) { throw UserError.tooManyFailures(until: until) }
-        let isRight: Bool
-        if let found {
-            isRight = try await passwords.verify(password, against: found.passwordHash)
-        } else {
-            isRight = try await passwords.verifyAgainstNothing(password)
+        // No password of anybody's is that long, and looking would only cost us.
+        guard password.expose().utf8.count <= Passwords.longest else { return nil }
+        guard let found else {
+            _ = try await passwords.verifyAgainstNothing(password)
+            return nil
         }
-        guard isRight, let found else {
-            try await store.noteFailure(account: account, address: origin.address, at: time.now)
-            throw UserError.wrongCredentials
-        }
-        if throttle.failures > 0 { try await store.forgetFailures(account: account, address: origin.address) }
-        if passwords.needsRehash(found.passwordHash) {
-            try await store.rehash(found.user.id, from: found.passwordHash, to: passwords.hash(password))
-        }
-        return try await openSession(for: found.user, origin)
+        return try await passwords.verify(password, against: found.passwordHash) ? found : nil
     }
 
-    private func openSession(for user: User, _ origin: Origin) async throws -> Grant {
+    /// Tries `attempt` unless it has failed too often from there; `nil` is a failure.
+    private func slowingDown<Result>(
+        _ login: String, _ origin: Origin, _ attempt: () async throws -> Result?
+    ) async throws -> Result {
+        if let until = try await store.admit(login, from: origin.address, at: time.now) {
+            throw UserError.tooManyFailures(until: until)
+        }
+        let result: Result?
+        do {
+            result = try await attempt()
+        } catch {
+            try await store.takeBackFailure(login, from: origin.address)
+            throw error
+        }
+        guard let result else { throw UserError.wrongCredentials }
+        try await store.forgetFailures(login, from: origin.address)
+        return result
+    }
+
+    private func openSession(for user: User, _ passwordHash: String, _ origin: Origin) async throws -> Grant?
+    {
         let now = time.now
         let session = UniqueID(random).description
         let refresh = RandomToken.make(random)
-        try await store.open(
+        let isOpen = try await store.open(
             UserStore.NewSession(
                 id: session, refreshDigest: TokenDigest.of(refresh), expiry: now + Self.refreshLifetime,
-                device: origin.device, address: origin.address), for: user.id, at: now)
+                device: origin.device, address: origin.address), for: user.id, withPassword: passwordHash,
+            at: now)
+        guard isOpen else { return nil }
         let (access, lifetime) = issueAccess(user, session, now)
         return Grant(accessToken: access, refreshToken: refresh, lifetime: lifetime)
     }
@@ -133,7 +172,8 @@ public struct SignIn: Sendable {
         let now = time.now
         let next = RandomToken.make(random)
         let rotation = try await store.rotate(
-            from: TokenDigest.of(token), to: TokenDigest.of(next), expiry: now + Self.refreshLifetime, at: now)
+            from: TokenDigest.of(token), to: TokenDigest.of(next), expiry: now + Self.refreshLifetime, at: now
+        )
         switch rotation {
         case .rotated(let user, let session):
             let (access, lifetime) = issueAccess(user, session, now)
@@ -161,15 +201,25 @@ public struct SignIn: Sendable {
 
     // MARK: - The account itself
 
+    /// Guessing here is slowed down as it is at the door: an access token that was stolen must not help.
     public func changePassword(
-        of id: Int64, from current: Secret<String>, to new: Secret<String>
+        of id: Int64, from current: Secret<String>, to new: Secret<String>, _ origin: Origin
     ) async throws {
         guard let user = try await store.user(id: id), let hash = try await store.passwordHash(of: id) else {
             throw UserError.unknownUser
         }
-        guard try await passwords.verify(current, against: hash) else { throw UserError.wrongPassword }
-        if let weakness = PasswordPolicy.weakness(of: new.expose(), email: user.email, username: user.username) {
-            throw UserError.weakPassword(weakness)
+        do {
+            try await slowingDown(user.email, origin) { () -> Void? in
+                guard current.expose().utf8.count <= Passwords.longest else { return nil }
+                return try await passwords.verify(current, against: hash) ? () : nil
+            }
+        } catch UserError.wrongCredentials {
+            throw UserError.wrongPassword
+        }
+        if let weakness = PasswordPolicy.weakness(
+            of: new.expose(), email: user.email, username: user.username)
+        {
+            throw UserError.weakNewPassword(weakness)
         }
         try await sessionsEnded(store.changePassword(of: id, to: passwords.hash(new), at: time.now))
     }

@@ -27,7 +27,8 @@ public struct UserSession: Equatable, Sendable {
 
     public func json(isCurrent: Bool) -> JSONValue {
         [
-            "id": .string(id), "device": .string(device), "address": .string(address), "created_at": createdAt.json,
+            "id": .string(id), "device": .string(device), "address": .string(address),
+            "created_at": createdAt.json,
             "last_used_at": lastUsedAt.json, "is_current": .bool(isCurrent),
         ]
     }
@@ -51,6 +52,7 @@ public enum UserError: Error, Equatable, Sendable {
     case invalidEmail
     case invalidUsername
     case weakPassword(PasswordPolicy.Weakness)
+    case weakNewPassword(PasswordPolicy.Weakness)
     case emailTaken
     case usernameTaken
     /// Unknown user and wrong password alike.

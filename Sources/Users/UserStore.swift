@@ -1,4 +1,5 @@
 public import Core
+import Security
 public import Storage
 
 /// Users and their sessions in SQL, for whichever engine `database` is.
@@ -36,7 +37,8 @@ public struct UserStore: Sendable {
     }
 
     public func user(email: EmailAddress) async throws -> User? {
-        try await database.run("SELECT * FROM app_user WHERE email = \(email.text) AND is_active").first.map(readUser)
+        try await database.run("SELECT * FROM app_user WHERE email = \(email.text) AND is_active").first.map(
+            readUser)
     }
 
     public func passwordHash(of id: Int64) async throws -> String? {
@@ -68,8 +70,11 @@ public struct UserStore: Sendable {
     }
 
     /// Sets a new password and ends every session.
-    public func changePassword(of id: Int64, to hash: String, at now: Timestamp) async throws -> [EndedSession] {
+    public func changePassword(of id: Int64, to hash: String, at now: Timestamp) async throws
+        -> [EndedSession]
+    {
         try await database.transaction { transaction in
+            // Waits for a sign-in that is just opening a session with the old password; it is ended then.
             try transaction.run("UPDATE app_user SET password_hash = \(hash) WHERE id = \(id)")
             return try endSessions(transaction, "user_id = \(id)", now)
         }
@@ -78,11 +83,16 @@ public struct UserStore: Sendable {
     /// Erases the user and notes that the other services have to hear of it.
     public func delete(_ id: Int64, at now: Timestamp, event: UniqueID) async throws -> [EndedSession] {
         try await database.transaction { transaction in
-            guard let email = try transaction.run("SELECT email FROM app_user WHERE id = \(id)").first?.text("email")
-            else { throw UserError.unknownUser }
+            // Holding the user, so that no sign-in opens a session that nobody ends.
+            let user = try transaction.run(
+                "SELECT * FROM app_user WHERE id = \(id) \(raw: transaction.dialect == .postgres ? "FOR UPDATE" : "")"
+            ).first.map(readUser)
+            guard let user else { throw UserError.unknownUser }
             let blocked = try endSessions(transaction, "user_id = \(id)", now)
             try transaction.run("DELETE FROM app_user WHERE id = \(id)")
-            try transaction.run("DELETE FROM login_failure WHERE account = \(email)")
+            for login in [user.email, user.username].compactMap({ $0 }) {
+                try transaction.run("DELETE FROM login_failure WHERE account = \(loginKey(login))")
+            }
             try transaction.run(
                 "INSERT INTO user_deletion (id, user_id, deleted_at) VALUES (\(event), \(id), \(now))")
             return blocked
@@ -109,8 +119,17 @@ public struct UserStore: Sendable {
         }
     }
 
-    public func open(_ session: NewSession, for user: Int64, at now: Timestamp) async throws {
+    /// Opens a session, unless the user is gone or has another password by now than the one behind `hash`.
+    public func open(
+        _ session: NewSession, for user: Int64, withPassword hash: String, at now: Timestamp
+    ) async throws -> Bool {
         try await database.transaction { transaction in
+            let found = try transaction.run(
+                """
+                SELECT 1 AS found FROM app_user WHERE id = \(user) AND password_hash = \(hash) AND is_active
+                \(raw: transaction.dialect == .postgres ? "FOR SHARE" : "")
+                """)
+            guard !found.isEmpty else { return false }
             try transaction.run(
                 """
                 INSERT INTO user_session
@@ -121,6 +140,7 @@ public struct UserStore: Sendable {
             try transaction.run(
                 "INSERT INTO refresh_token (digest, session_id, is_used) VALUES (\(session.refreshDigest), \(session.id), \(false))"
             )
+            return true
         }
     }
 
@@ -145,28 +165,38 @@ public struct UserStore: Sendable {
                 guard let id = try family.first?.text("session_id") else { return .unknown }
                 return .reused(try endSessions(transaction, "id = \(id)", now))
             }
+            // From here on the session is held: whoever ends it now waits, and ends the new token with it.
+            let held = try transaction.run(
+                """
+                UPDATE user_session SET last_used_at = \(now), expires_at = \(expiry)
+                WHERE id = \(session) AND expires_at > \(now) RETURNING user_id
+                """)
+            guard let user = try held.first?.int64("user_id") else { return .unknown }
             let owner = try transaction.run(
-                """
-                SELECT app_user.* FROM app_user JOIN user_session ON user_session.user_id = app_user.id
-                WHERE user_session.id = \(session) AND user_session.expires_at > \(now) AND app_user.is_active
-                """
+                "SELECT * FROM app_user WHERE id = \(user) AND is_active"
             ).first.map(readUser)
             guard let owner else { return .unknown }
             try transaction.run(
-                """
-                UPDATE user_session SET last_used_at = \(now), expires_at = \(expiry) WHERE id = \(session)
-                """)
-            try transaction.run(
-                "INSERT INTO refresh_token (digest, session_id, is_used) VALUES (\(new), \(session), \(false))")
+                "INSERT INTO refresh_token (digest, session_id, is_used) VALUES (\(new), \(session), \(false))"
+            )
             return .rotated(owner, session: session)
         }
     }
 
-    public func sessions(of user: Int64, at now: Timestamp) async throws -> [UserSession] {
+    public func sessionCount(of user: Int64, at now: Timestamp) async throws -> Int {
+        try await database.run(
+            "SELECT count(*) AS count FROM user_session WHERE user_id = \(user) AND expires_at > \(now)"
+        ).first?.int("count") ?? 0
+    }
+
+    /// The last used first.
+    public func sessions(
+        of user: Int64, at now: Timestamp, limit: Int = 100, offset: Int = 0
+    ) async throws -> [UserSession] {
         try await database.run(
             """
             SELECT * FROM user_session WHERE user_id = \(user) AND expires_at > \(now)
-            ORDER BY last_used_at DESC, id LIMIT 500
+            ORDER BY last_used_at DESC, id LIMIT \(limit) OFFSET \(offset)
             """
         ).map { row in
             UserSession(
@@ -191,7 +221,8 @@ public struct UserStore: Sendable {
     }
 
     public func endedSessions(at now: Timestamp) async throws -> [EndedSession] {
-        try await database.run("SELECT id, blocked_until FROM ended_session WHERE blocked_until > \(now)").map {
+        try await database.run("SELECT id, blocked_until FROM ended_session WHERE blocked_until > \(now)").map
+        {
             EndedSession(id: try $0.text("id"), blockedUntil: try $0.timestamp("blocked_until"))
         }
     }
@@ -200,33 +231,56 @@ public struct UserStore: Sendable {
     public func tidy(at now: Timestamp) async throws {
         try await database.run("DELETE FROM ended_session WHERE blocked_until <= \(now)")
         try await database.run("DELETE FROM user_session WHERE expires_at <= \(now)")
-        try await database.run("DELETE FROM login_failure WHERE last_failure <= \(now - LoginThrottle.memory)")
+        try await database.run(
+            "DELETE FROM login_failure WHERE last_failure <= \(now - LoginThrottle.memory)")
     }
 
     // MARK: - Failures
 
-    public func throttle(account: String, address: String) async throws -> LoginThrottle {
-        let row = try await database.run(
-            "SELECT failures, last_failure FROM login_failure WHERE account = \(account) AND address = \(address)"
-        ).first
-        guard let row else { return LoginThrottle() }
-        return LoginThrottle(failures: try row.int("failures"), lastFailure: try row.timestamp("last_failure"))
+    /// Counts a try to sign in as `login` from `address`, before its password is looked at. Returns when the
+    /// next may be made, where this one may not; then it is not counted.
+    public func admit(_ login: String, from address: String, at now: Timestamp) async throws -> Timestamp? {
+        let account = loginKey(login)
+        return try await database.transaction { transaction in
+            try transaction.run(
+                """
+                INSERT INTO login_failure (account, address, failures, last_failure)
+                VALUES (\(account), \(address), 0, 0) ON CONFLICT DO NOTHING
+                """)
+            // Changes nothing and holds the row: simultaneous tries are counted one after another.
+            let row = try transaction.run(
+                """
+                UPDATE login_failure SET failures = failures WHERE account = \(account) AND address = \(address)
+                RETURNING failures, last_failure
+                """
+            ).first
+            // A right password of another try has just cleared it.
+            guard let row else { return nil }
+            var throttle = LoginThrottle(
+                failures: try row.int("failures"), lastFailure: try row.timestamp("last_failure"))
+            if let until = throttle.mustWait(until: now) { return until }
+            throttle.failed(at: now)
+            try transaction.run(
+                """
+                UPDATE login_failure SET failures = \(throttle.failures), last_failure = \(throttle.lastFailure)
+                WHERE account = \(account) AND address = \(address)
+                """)
+            return nil
+        }
     }
 
-    /// Counts one more failure; simultaneous ones all count.
-    public func noteFailure(account: String, address: String, at now: Timestamp) async throws {
-        let forgotten = now - LoginThrottle.memory
+    /// A try that came to no verdict, because of us.
+    public func takeBackFailure(_ login: String, from address: String) async throws {
         try await database.run(
             """
-            INSERT INTO login_failure (account, address, failures, last_failure)
-            VALUES (\(account), \(address), 1, \(now))
-            ON CONFLICT (account, address) DO UPDATE SET last_failure = \(now),
-                failures = CASE WHEN login_failure.last_failure > \(forgotten) THEN login_failure.failures + 1 ELSE 1 END
+            UPDATE login_failure SET failures = failures - 1
+            WHERE account = \(loginKey(login)) AND address = \(address) AND failures > 0
             """)
     }
 
-    public func forgetFailures(account: String, address: String) async throws {
-        try await database.run("DELETE FROM login_failure WHERE account = \(account) AND address = \(address)")
+    public func forgetFailures(_ login: String, from address: String) async throws {
+        try await database.run(
+            "DELETE FROM login_failure WHERE account = \(loginKey(login)) AND address = \(address)")
     }
 
     // MARK: - The first operator
@@ -276,14 +330,22 @@ public struct EndedSession: Equatable, Sendable {
     }
 }
 
+/// Under what the failures of a login are counted: the words that were typed, not the account they mean, so
+/// that nothing about the count tells who exists. A digest, because people type their password there too.
+private func loginKey(_ login: String) -> String {
+    TokenDigest.of(Secret(EmailAddress(login)?.text ?? login.lowercased()))
+}
+
 private func readUser(_ row: Row) throws -> User {
     User(
         id: try row.int64("id"), email: try row.text("email"), username: try row.optionalText("username"),
-        plan: try row.text("plan"), isActive: try row.bool("is_active"), createdAt: try row.timestamp("created_at"))
+        plan: try row.text("plan"), isActive: try row.bool("is_active"),
+        createdAt: try row.timestamp("created_at"))
 }
 
 private func insertUser(
-    _ transaction: any Transaction, _ email: EmailAddress, _ username: Username?, _ hash: String, _ plan: String,
+    _ transaction: any Transaction, _ email: EmailAddress, _ username: Username?, _ hash: String,
+    _ plan: String,
     _ now: Timestamp
 ) throws -> User {
     // Asked first, because a violated constraint would not say which of the two it was on every engine.
@@ -291,7 +353,8 @@ private func insertUser(
         throw UserError.emailTaken
     }
     if let username {
-        let found = try transaction.run("SELECT 1 AS found FROM app_user WHERE username_key = \(username.key)")
+        let found = try transaction.run(
+            "SELECT 1 AS found FROM app_user WHERE username_key = \(username.key)")
         guard found.isEmpty else { throw UserError.usernameTaken }
     }
     let rows = try transaction.run(
@@ -308,7 +371,9 @@ private func insertUser(
 /// An access token lives no longer than this, so an ended session need not be remembered for longer.
 let longestAccess: Duration = .minutes(16)
 
-private func endSessions(_ transaction: any Transaction, _ which: SQL, _ now: Timestamp) throws -> [EndedSession] {
+private func endSessions(_ transaction: any Transaction, _ which: SQL, _ now: Timestamp) throws
+    -> [EndedSession]
+{
     let ended = try transaction.run("DELETE FROM user_session WHERE \(which) RETURNING id").map {
         EndedSession(id: try $0.text("id"), blockedUntil: now + longestAccess)
     }

@@ -59,3 +59,24 @@ import Testing
         #expect(lines.contains("d_total{path=\"other\"} \(5000 - Metrics.seriesLimit)"))
     }
 }
+
+@Suite struct `Registries that are read together` {
+    @Test func `have one head for each name, and series that differ`() {
+        let own = Metrics()
+        let shared = Metrics(label: "shared", "process")
+        own.counter("calls_total", "Calls").increment()
+        shared.counter("calls_total", "Calls").increment(by: 2)
+        shared.counters("misses_total", "Misses", labels: ["kind"])["cold"].increment()
+        #expect(
+            Metrics.text(of: [own, shared]) == """
+                # HELP calls_total Calls
+                # TYPE calls_total counter
+                calls_total 1
+                calls_total{shared="process"} 2
+                # HELP misses_total Misses
+                # TYPE misses_total counter
+                misses_total{kind="cold",shared="process"} 1
+
+                """)
+    }
+}

@@ -57,8 +57,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             _ = try connection.readHead()
             try connection.write(text)
         }) { server, client in
-            result = await outcome(
-                client, ClientRequest(.get, server.url, deadline: .seconds(10), idle: .seconds(10)))
+            result = await outcome(client, ClientRequest(.get, server.url))
         }
         return result
     }
@@ -202,7 +201,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
     @Test func `not when nobody listens`() async throws {
         let server = ScriptedServer { _ in }
         server.stop()
-        let client = HTTPClient()
+        let client = HTTPClient(.patient)
         #expect(await kind(client, ClientRequest(.get, server.url)) == .notSent)
         #expect(await kind(client, ClientRequest(.get, "http://name.invalid/")) == .notSent)
         await client.shutdown()

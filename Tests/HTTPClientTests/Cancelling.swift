@@ -71,7 +71,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
 @Suite struct `A cancelled task` {
     @Test(arguments: Phase.allCases)
     func `ends its exchange at every phase, and gives its place back`(phase: Phase) async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         try await withServer(stuck, settings: settings) { server, client in
             // Whoever waits for a turn needs somebody who has it.
@@ -92,7 +92,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
         await #expect(processExitsWith: .success) {
             func cancelEverywhere(times: Int) async throws {
                 let server = ScriptedServer(stuck)
-                let client = HTTPClient()
+                let client = HTTPClient(.patient)
                 for phase in Phase.allCases {
                     for _ in 0..<times {
                         let told = try await cancel(at: phase, server, client)
@@ -173,7 +173,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
 
 @Suite struct `Shutting down` {
     @Test func `ends what is under way and refuses what comes`() async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         try await withServer(stuck, settings: settings) { server, client in
             async let running = kind(client, ClientRequest(.get, server.url))
@@ -209,7 +209,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
         await #expect(processExitsWith: .success) {
             let server = ScriptedServer(stuck)
             do {
-                let client = HTTPClient()
+                let client = HTTPClient(.patient)
                 let task = Task { await kind(client, ClientRequest(.get, server.url)) }
                 try await eventually("it is under way") { server.openCount == 1 }
                 task.cancel()

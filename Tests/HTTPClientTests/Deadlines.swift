@@ -87,7 +87,7 @@ private let short = Duration.milliseconds(100)
     }
 
     @Test func `ends the wait for a turn, and nothing was sent`() async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         try await withServer(
             { connection in

@@ -131,7 +131,7 @@ private let url = "http://host/a"
             try connection.answer("at last")
         }
         defer { server.stop() }
-        let client = HTTPClient()
+        let client = HTTPClient(.patient)
         let answer = try await text(Retrying(client, backoff: noPause), ClientRequest(.get, server.url))
         #expect(answer == "at last")
         await client.shutdown()

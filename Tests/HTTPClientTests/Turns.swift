@@ -7,7 +7,7 @@ import Testing
 @Suite struct `The limit of a host` {
     @Test(arguments: [1, 3])
     func `is kept, however many ask at once`(loops: Int) async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 8
         settings.loops = loops
         let answering = Answering()
@@ -37,7 +37,7 @@ import Testing
     }
 
     @Test func `lets callers in in the order in which they came`() async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         let mayAnswer = Gate()
         let order = Mutex<[String]>([])
@@ -67,7 +67,7 @@ import Testing
     }
 
     @Test func `refuses at once when too many wait`() async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         settings.limits.waiting = 0
         try await withServer(
@@ -85,7 +85,7 @@ import Testing
     }
 
     @Test func `does not hold up another host`() async throws {
-        var settings = HTTPClient.Settings()
+        var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         let other = ScriptedServer { connection in
             _ = try connection.readHead(); try connection.answer("ok")
@@ -152,6 +152,23 @@ private final class Answering: Sendable {
         }
     }
 
+    /// Such an answer is read in the same turn that connects and sends.
+    @Test func `are kept also when the answer was there before the request`() async throws {
+        for _ in 0..<30 {
+            try await withServer({ connection in
+                try connection.answer("ok")
+                _ = try connection.readHead()
+                while true {
+                    _ = try connection.readHead()
+                    try connection.answer("ok")
+                }
+            }) { server, client in
+                for _ in 0..<3 { #expect(await kind(client, ClientRequest(.get, server.url)) == nil) }
+                #expect(server.accepted == 1)
+            }
+        }
+    }
+
     @Test func `that the server has closed do not fail a POST`() async throws {
         let metrics = Metrics()
         try await withServer(
@@ -205,14 +222,27 @@ private final class Answering: Sendable {
         }
     }
 
-    /// libcurl closes these by itself and tells nobody.
-    @Test func `count no connection that was never made`() async throws {
+    /// libcurl closes it by itself and tells nobody.
+    @Test func `count no connection that was given up while it was made`() async throws {
+        // A server that accepts nobody, and whose queue is full.
+        let deaf = DeafServer()
+        let metrics = Metrics()
+        let client = HTTPClient(metrics: metrics)
+        for _ in 0..<3 {
+            let request = ClientRequest(.get, deaf.url, deadline: .milliseconds(100))
+            #expect(await kind(client, request) == .timedOutUnsent)
+            try await eventually("it is not counted") { metrics.text.contains("http_client_connections 0\n") }
+        }
+        await client.shutdown()
+        #expect(metrics.text.contains("http_client_connections 0\n"))
+    }
+
+    @Test func `count no connection that was refused`() async throws {
         let away = ScriptedServer { _ in }
         away.stop()
         let metrics = Metrics()
         let client = HTTPClient(metrics: metrics)
-        for _ in 0..<3 { #expect(await kind(client, ClientRequest(.get, away.url)) == .notSent) }
-        #expect(metrics.text.contains("http_client_connections 0\n"))
+        #expect(await kind(client, ClientRequest(.get, away.url)) == .notSent)
         await client.shutdown()
         #expect(metrics.text.contains("http_client_connections 0\n"))
     }

@@ -22,7 +22,7 @@ final class RawClient {
             setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, socklen_t(MemoryLayout<Int32>.size))
         }
         // Far more than any test takes; it turns a hang into a failure.
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
+        var limit = timeval(tv_sec: 100, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         var address = sockaddr_in()
@@ -60,7 +60,7 @@ final class RawClient {
 
     /// How many bytes the other side or the sockets between took before it would have had to wait longer
     /// than `milliseconds`, or before the connection broke.
-    func trySend(_ bytes: [UInt8], waitingAtMost milliseconds: Int32 = 20_000) -> Int {
+    func trySend(_ bytes: [UInt8], waitingAtMost milliseconds: Int32 = 100_000) -> Int {
         var sent = 0
         while sent < bytes.count {
             var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
@@ -88,6 +88,13 @@ final class RawClient {
         }
         buffer.append(contentsOf: room.prefix(count))
         return true
+    }
+
+    /// What has come, or comes next; nothing at the end of the stream.
+    func take() throws -> [UInt8] {
+        if buffer.isEmpty { try readMore() }
+        defer { buffer = [] }
+        return buffer
     }
 
     /// Everything until the other side closes.
@@ -166,6 +173,23 @@ final class RawClient {
         try send("GET \(path) HTTP/1.1\r\nHost: here\r\n\r\n")
         return try readAnswer()
     }
+}
+
+/// A client that is used by one thread after another.
+// Safe: every use is awaited before the next.
+final class Owned: @unchecked Sendable {
+    let raw: RawClient
+
+    /// Connects and says `text`.
+    init(_ port: Int, _ text: String, receiveBuffer: Int32? = nil) throws {
+        raw = try RawClient(port: port, receiveBuffer: receiveBuffer)
+        try raw.send(text)
+    }
+
+    func send(_ bytes: [UInt8]) async throws { try await onThread { try self.raw.send(bytes) } }
+    func readHead() async throws -> RawClient.Answer { try await onThread { try self.raw.readHead() } }
+    func readAnswer() async throws -> RawClient.Answer { try await onThread { try self.raw.readAnswer() } }
+    func readToEnd() async throws -> String { try await onThread { try self.raw.readToEnd() } }
 }
 
 /// Runs blocking work on a thread of its own, so that it takes none of those that handlers run on, and yet

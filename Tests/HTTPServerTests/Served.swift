@@ -34,7 +34,7 @@ func router(_ build: (inout Router) -> Void) -> Router {
 
 /// Waits until something that happens elsewhere has happened; a failure after far longer than it takes.
 func eventually(
-    _ what: String, within limit: Duration = .seconds(20), sourceLocation: SourceLocation = #_sourceLocation,
+    _ what: String, within limit: Duration = .seconds(100), sourceLocation: SourceLocation = #_sourceLocation,
     _ isSo: () async throws -> Bool
 ) async throws {
     let time = SystemTime()

@@ -14,10 +14,10 @@ import Users
         let email = try #require(EmailAddress("anna@example.com"))
         let user = try await store.create(
             email: email, username: Username("Anna_1"), passwordHash: "hash", plan: "free", at: now)
-        try await store.open(
+        _ = try await store.open(
             UserStore.NewSession(
                 id: "s1", refreshDigest: "r1", expiry: now + .days(30), device: "phone", address: "127.0.0.1"),
-            for: user.id, at: now)
+            for: user.id, withPassword: "hash", at: now)
         return (store, user)
     }
 
@@ -52,7 +52,8 @@ import Users
         }
         #expect(ended.map(\.id) == ["s1"])
         #expect(try await store.hasEnded(session: "s1"))
-        guard case .unknown = try await store.rotate(from: "r2", to: "r4", expiry: now + .days(30), at: now) else {
+        guard case .unknown = try await store.rotate(from: "r2", to: "r4", expiry: now + .days(30), at: now)
+        else {
             Issue.record("the family goes on")
             return
         }

@@ -11,7 +11,15 @@ public final class Metrics: Sendable {
     private let families = Mutex<[String: any MetricFamily]>([:])
     private let collectors = Mutex<[@Sendable () -> Void]>([])
 
-    public init() {}
+    /// Stands at every series of this registry, so that they differ from another's where both are read as one.
+    private let mark: String
+
+    public init() { mark = "" }
+
+    public init(label: String, _ value: String) {
+        precondition(isMetricName(label), "\(label) is no label name")
+        mark = "\(label)=\"\(escaped(value, quotes: true))\""
+    }
 
     public func counter(_ name: String, _ help: String) -> Counter { counters(name, help, labels: [])[] }
     public func gauge(_ name: String, _ help: String) -> Gauge { gauges(name, help, labels: [])[] }
@@ -35,10 +43,21 @@ public final class Metrics: Sendable {
     public func beforeReading(_ update: @escaping @Sendable () -> Void) { collectors.withLock { $0.append(update) } }
 
     /// The whole registry as Prometheus reads it.
-    public var text: String {
-        for update in collectors.withLock({ $0 }) { update() }
-        let families = families.withLock { $0 }
-        return families.keys.sorted().compactMap { families[$0]?.text }.joined()
+    public var text: String { Self.text(of: [self]) }
+
+    /// Several registries as one: what two of them have under one name stands under one head, as Prometheus
+    /// demands. At most one of them goes unmarked.
+    public static func text(of registries: [Metrics]) -> String {
+        var heads: [String: String] = [:]
+        var samples: [String: String] = [:]
+        for registry in registries {
+            for update in registry.collectors.withLock({ $0 }) { update() }
+            for (name, family) in registry.families.withLock({ $0 }) {
+                if heads[name] == nil { heads[name] = family.head }
+                samples[name, default: ""] += family.samples(mark: registry.mark)
+            }
+        }
+        return heads.keys.sorted().map { (heads[$0] ?? "") + (samples[$0] ?? "") }.joined()
     }
 
     private func family<Metric: MetricValue>(
@@ -73,7 +92,9 @@ public protocol MetricValue: AnyObject, Sendable {
 }
 
 protocol MetricFamily: Sendable {
-    var text: String { get }
+    var head: String { get }
+    /// `mark` is a label that all get beside their own, or nothing.
+    func samples(mark: String) -> String
 }
 
 /// A metric with labels: one value for every combination that was met.
@@ -107,12 +128,15 @@ public final class Labeled<Metric: MetricValue>: MetricFamily {
     /// Forgets all series: for gauges that are set anew from a list.
     public func reset() { series.withLock { $0 = [:] } }
 
-    var text: String {
+    var head: String { "# HELP \(name) \(escaped(help, quotes: false))\n# TYPE \(name) \(Metric.kind)\n" }
+
+    func samples(mark: String) -> String {
         let series = series.withLock { $0 }
-        var text = "# HELP \(name) \(escaped(help, quotes: false))\n# TYPE \(name) \(Metric.kind)\n"
+        var text = ""
         for (values, metric) in series.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
             let pairs = zip(labels, values).map { "\($0)=\"\(escaped($1, quotes: true))\"" }
-            text += metric.lines(name: name, labels: pairs.joined(separator: ","))
+            let all = mark.isEmpty ? pairs : pairs + [mark]
+            text += metric.lines(name: name, labels: all.joined(separator: ","))
         }
         return text
     }

@@ -42,4 +42,10 @@ public struct TokenKeys: Sendable {
         self.current = current
         all = [current] + previous
     }
+
+    /// Keys for another purpose that all processes with these keys agree on, the current one first. No token is
+    /// ever signed over such a purpose: it holds a character that base64url has not.
+    public func keys(for purpose: String) -> [Secret<[UInt8]>] {
+        all.map { Secret($0.hmac.code(for: Array("convoke.derived/\(purpose)".utf8))) }
+    }
 }
