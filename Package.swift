@@ -60,7 +60,7 @@ let services: [Target] = [
     service("account-manager", "AccountManager"),
     service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
-    service("telegram-sandbox", "TelegramSandbox"),
+    service("telegram-sandbox", "TelegramSandbox", ["Sandbox", "Storage"]),
 ].flatMap { $0 }
 
 let package = Package(
@@ -119,6 +119,8 @@ let package = Package(
         library("Integration", ["Core", "Security", "Storage"]),
         /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
         driver("Telegram", ["Core", "HTTP"]),
+        /// A simulated Telegram. Of `Telegram` it knows the transport alone, so that it can stand in for one.
+        library("Sandbox", ["Core", "HTTP", "Telegram"]),
 
         .executableTarget(
             name: "Bench",
@@ -179,7 +181,8 @@ let package = Package(
                 "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring", "ReportServiceWiring",
                 "TelegramSandboxWiring", "TestServers",
             ]),
-        tests("Telegram", ["Core", "HTTP", "Telegram"]),
+        tests("Telegram", ["Core", "HTTP", "HTTPClient", "HTTPServer", "Telegram", "Sandbox"]),
+        tests("Sandbox", ["Core", "HTTP", "Telegram", "Sandbox"]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]

@@ -51,7 +51,9 @@ final class BareClient: Sendable {
 
     private final class Relay: Sendable {
         private let receive = Mutex<(@Sendable (JSONValue) -> Void)?>(nil)
-        func connect(_ receive: @escaping @Sendable (JSONValue) -> Void) { self.receive.withLock { $0 = receive } }
+        func connect(_ receive: @escaping @Sendable (JSONValue) -> Void) {
+            self.receive.withLock { $0 = receive }
+        }
         func hand(_ event: TransportEvent) {
             if case .message(let message) = event { receive.withLock { $0 }?(message) }
         }

@@ -77,7 +77,8 @@ struct `The real library` {
             for client in clients { client.setNetwork(isOn: false) }
             #expect(clients.map(\.authorization) == Array(repeating: .waitPhoneNumber, count: 50))
             let after = residentKilobytes()
-            print("TDLib: 50 idle accounts take \((after - before) / 50) KB each (\(before) KB -> \(after) KB)")
+            print(
+                "TDLib: 50 idle accounts take \((after - before) / 50) KB each (\(before) KB -> \(after) KB)")
             await telegram.closeAll()
             #expect(clients.map(\.authorization) == Array(repeating: .closed, count: 50))
             #expect(telegram.openClients.isEmpty)
@@ -219,9 +220,13 @@ extension JSONValue {
             let name = path + member.name
             // An array is wrong for everything but an array.
             result.append((name, with(member.value.arrayValue == nil ? [] : [:])))
-            for (field, inner) in member.value.spoiled(path: name + ".") { result.append((field, with(inner))) }
+            for (field, inner) in member.value.spoiled(path: name + ".") {
+                result.append((field, with(inner)))
+            }
             if let elements = member.value.arrayValue, let first = elements.first {
-                for (field, inner) in first.spoiled(path: name + "[].") { result.append((field, with(.array([inner])))) }
+                for (field, inner) in first.spoiled(path: name + "[].") {
+                    result.append((field, with(.array([inner]))))
+                }
             }
         }
         return result
