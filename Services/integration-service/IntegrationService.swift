@@ -102,6 +102,11 @@ private struct IntegrationWiring {
                     [JSONMember("open_sessions", .int(Int64(sessions.openCount)))]
                 }),
             ],
+            // The steps of a login carry codes and passwords, and account-manager keeps its own answers.
+            unrepeatedRoutes: [
+                "/api/v1/telegram/verify", "/api/v1/telegram/resend-code", "/api/v1/telegram/qr-check",
+                "/api/v1/account-manager/{rest...}",
+            ],
             eraseUser: { user in
                 await desk.forget(user: user)
                 for (session, sealedKey) in try await accounts.sessions(of: user) {

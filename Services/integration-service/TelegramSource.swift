@@ -20,8 +20,14 @@ public struct TelegramSource: Sendable {
     /// The real one where its library is named, else the sandbox.
     static func configured(_ context: ServiceContext) async throws -> TelegramSource {
         guard let path = context.environment.value("TDJSON_PATH") else {
-            return TelegramSource(
-                AbsentTelegram(), .sandbox, botAPI: context.peers.addresses(of: "telegram-sandbox")[0])
+            let address = context.peers.addresses(of: "telegram-sandbox")[0]
+            let transport = NetworkTransport(
+                address, client: context.client,
+                headers: {
+                    let token = context.tokens.service(context.name, onBehalfOf: nil, now: context.time.now)
+                    return ["Authorization": "Bearer \(token.expose())"]
+                }, time: context.time, random: context.random, log: context.log)
+            return TelegramSource(transport, .sandbox, botAPI: address)
         }
         let secrets = context.secrets
         guard let id = try await secrets.value("TELEGRAM_API_ID").flatMap({ Int32($0.expose()) }),
@@ -34,17 +40,5 @@ public struct TelegramSource: Sendable {
         return TelegramSource(
             try TDLibTransport(path: path),
             TelegramApplication(apiID: id, apiHash: hash, version: platformVersion), botAPI: "https://api.telegram.org")
-    }
-}
-
-/// Nobody is there: requests are never answered.
-private struct AbsentTelegram: TelegramTransport {
-    func makeClient() -> ClientID { 1 }
-    func start(_: @escaping @Sendable (TransportEvent) -> Void) {}
-    func send(_: JSONValue, to _: ClientID) {}
-    func run() async throws {
-        let (stream, continuation) = AsyncStream<Never>.makeStream()
-        for await _ in stream {}
-        continuation.finish()
     }
 }

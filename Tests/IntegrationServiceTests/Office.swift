@@ -113,20 +113,17 @@ final class Office: Sendable {
 
         init(_ office: Office) async throws {
             let log = Log(service: "test", level: .debug, time: office.time, to: office.sink)
-            let opened = try await ProcessResources.open(office.environment, log: log)
-            let resources = ProcessResources(
-                settings: opened.settings, time: office.time, random: SystemRandom(), log: log, metrics: opened.metrics,
-                cache: opened.cache, client: opened.client, secrets: opened.secrets, tokens: opened.tokens,
-                environment: office.environment)
+            let resources = try await ProcessResources.open(
+                office.environment, log: log, time: office.time, sink: office.sink)
             let telegram = office.telegram
             let definition = ServiceDefinition.integrationService { _ in
                 TelegramSource(telegram, .sandbox, botAPI: "http://bots.invalid")
             }
-            queues = DatabaseLocation.sqlite("\(opened.settings.dataFolder)/queues.sqlite").open("queues")
+            queues = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite").open("queues")
             broker = SQLBroker(
                 queues, queues: UserDeletion.queues, metrics: BrokerMetrics(Metrics()), time: SystemTime(), log: log)
             service = try await assemble(definition, resources, broker: broker)
-            tokens = opened.tokens
+            tokens = resources.tokens
             time = office.time
             let services = service.services
             task = Task { try await runAll(services, log: log) }
