@@ -52,7 +52,9 @@ func service(
 
 let services: [Target] = [
     service("gateway", "Gateway", ["Cache", "Compression", "HTTPClient", "Security"], excluding: ["web"]),
-    service("integration-service", "IntegrationService"),
+    service(
+        "integration-service", "IntegrationService",
+        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
     service("account-manager", "AccountManager", ["Accounts", "Broker", "Cache", "LimitAudit", "Security", "Storage"]),
@@ -72,6 +74,7 @@ let package = Package(
         system("CCurl", apt: "libcurl4-openssl-dev"),
         system("CMicroHTTPD", apt: "libmicrohttpd-dev"),
         system("CSodium", apt: "libsodium-dev"),
+        system("CQRCode", apt: "libqrencode-dev"),
         system("CZlib", apt: "zlib1g-dev"),
 
         // 1. Values and the ground under everything
@@ -87,6 +90,7 @@ let package = Package(
         driver("Cache", ["Core", "CRedis"]),
         driver("Broker", ["Core", "Storage", "CRabbitMQ"]),
         driver("Security", ["Core", "HTTP", "CSodium"]),
+        driver("QRCode", ["CQRCode", "CZlib"]),
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
         driver("LocalServers", ["Core", "CSystem"]),
 
@@ -115,6 +119,7 @@ let package = Package(
         library("Accounts", ["Core", "Storage", "Cache"]),
         /// Checks every limit after the fact, from the ledger alone; shares nothing with the rules.
         library("LimitAudit", ["Core", "Storage"]),
+        library("Integration", ["Core", "Security", "Storage"]),
         /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
         driver("Telegram", ["Core", "HTTP"]),
         /// A simulated Telegram. Of `Telegram` it knows the transport alone, so that it can stand in for one.
@@ -158,6 +163,14 @@ let package = Package(
                 "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit", "Accounts", "LimitAudit",
                 "AccountManagerWiring", "TestServers",
             ]),
+        tests("QRCode", ["QRCode", "CZlib"]),
+        tests(
+            "IntegrationService",
+            [
+                "Broker", "Core", "HTTP", "HTTPClient", "HTTPServer", "Integration", "IntegrationServiceWiring", "Security",
+                "ServiceKit", "Storage", "Telegram", "TestServers",
+            ]),
+        tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests(
             "ServiceKit",
             [
