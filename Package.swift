@@ -55,7 +55,7 @@ let services: [Target] = [
     service("integration-service", "IntegrationService"),
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
-    service("account-manager", "AccountManager"),
+    service("account-manager", "AccountManager", ["Accounts", "Broker", "Cache", "LimitAudit", "Storage"]),
     service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
     service("telegram-sandbox", "TelegramSandbox"),
@@ -102,7 +102,8 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "Security", "ServiceKit", "LocalServers", "GatewayWiring", "IntegrationServiceWiring",
+                "Core", "Security", "ServiceKit", "LocalServers", "LimitAudit", "Storage", "GatewayWiring",
+                "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
             ],
@@ -111,7 +112,9 @@ let package = Package(
         library("Simulation", ["Core"]),
 
         // 5. The domains
-        library("Accounts", ["Core", "Storage"]),
+        library("Accounts", ["Core", "Storage", "Cache"]),
+        /// Checks every limit after the fact, from the ledger alone; shares nothing with the rules.
+        library("LimitAudit", ["Core", "Storage"]),
         /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
         driver("Telegram", ["Core", "HTTP"]),
 
@@ -146,7 +149,6 @@ let package = Package(
             name: "SystemTests", dependencies: ["Core", "TestServers"], path: "Tests/SystemTests",
             swiftSettings: strict),
         tests("Simulation", ["Core", "Simulation"]),
-        tests("Accounts", ["Core", "Storage", "Accounts", "Simulation", "TestServers"]),
         tests(
             "ServiceKit",
             [
@@ -167,6 +169,13 @@ let package = Package(
                 "TelegramSandboxWiring", "TestServers",
             ]),
         tests("Telegram", ["Core", "HTTP", "Telegram"]),
+        tests("Accounts", ["Core", "Storage", "Cache", "Accounts", "LimitAudit", "Simulation", "TestServers"]),
+        tests(
+            "AccountManager",
+            [
+                "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit", "Accounts", "LimitAudit",
+                "AccountManagerWiring", "TestServers",
+            ]),
         .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]

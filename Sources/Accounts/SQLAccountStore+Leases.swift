@@ -26,9 +26,16 @@ extension SQLAccountStore {
     public func extend(
         _ account: AccountID, lease: String, by service: String, for duration: Duration, at now: Timestamp
     ) async throws -> Lease {
+        try await extend(account, owner: nil, lease: lease, by: service, for: duration, at: now)
+    }
+
+    func extend(
+        _ account: AccountID, owner: Int64?, lease: String, by service: String, for duration: Duration,
+        at now: Timestamp
+    ) async throws -> Lease {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let lease = try session.candidate.leases.extend(id: lease, by: service, for: duration, at: now)
             try transaction.saveLease(session)
             return lease
@@ -40,17 +47,26 @@ extension SQLAccountStore {
         _ account: AccountID, lease: String?, by service: String, stats: UsageStats = UsageStats(),
         at now: Timestamp
     ) async throws -> LeaseBook.Release {
+        try await releasing(account, lease: lease, by: service, stats: stats, at: now).release
+    }
+
+    func releasing(
+        _ account: AccountID, owner: Int64? = nil, lease: String?, by service: String, stats: UsageStats,
+        at now: Timestamp
+    ) async throws -> (release: LeaseBook.Release, user: Int64, surplus: Int) {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let release = try session.candidate.leases.release(id: lease, by: service, at: now)
-            guard case .released(let lease) = release else { return release }
+            guard case .released(let lease) = release else { return (release, session.user, 0) }
             session.candidate.lastUsed = max(session.candidate.lastUsed ?? now, now)
             var recorded: [ActionType: Int] = [:]
             if stats != UsageStats() {
                 for row in try transaction.run(
                     """
-                    SELECT action, count(*) AS actions FROM account_ledger WHERE lease_id = \(lease.id)
+                    SELECT action, count(*) AS actions FROM account_ledger
+                    WHERE lease_id = \(lease.id)
+                        OR (lease_id IS NULL AND account_id = \(account) AND at >= \(lease.grantedAt))
                     GROUP BY action
                     """)
                 {
@@ -59,15 +75,18 @@ extension SQLAccountStore {
                     }
                 }
             }
+            var written = 0
             for (action, records) in surplus(of: stats, over: recorded, at: now) {
-                try transaction.loadUsage(&session, [action], at: now)
+                written += records.count
+                try transaction.loadUsage(&session, ActionType.allCases, at: now)
                 try transaction.write(
-                    records, Report(action, success: true, lease: lease.id, service: service), account)
+                    records, Report(action, success: true, lease: lease.id, service: service), account,
+                    summed: true)
                 session.count(records, of: action, at: now)
-                try transaction.saveUsage(session, action, at: now)
+                try transaction.saveUsage(&session, action, at: now)
             }
             try transaction.saveLease(session)
-            return release
+            return (release, session.user, written)
         }
     }
 
@@ -126,7 +145,7 @@ extension SQLAccountStore {
         let rows = try await database.run(
             """
             SELECT setting, value FROM account_limits
-            WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(user)))
+            WHERE scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(user)))
             """)
         return try Limits.stored(rows)
     }
@@ -143,7 +162,7 @@ extension Transaction {
             run(
                 """
                 SELECT setting, value FROM account_limits
-                WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(wish.user)))
+                WHERE scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(wish.user)))
                 """))
         for _ in 0..<window {
             var claimed: StoredAccount?
@@ -152,13 +171,13 @@ extension Transaction {
             }
             if claimed == nil { claimed = try claim(wish, "TRUE", id: id, limits, rampUp, at: now) }
             guard var session = claimed else { return nil }
+            try loadUsage(&session, ActionType.allCases, at: now)
             guard let action = wish.purpose.action else { return session }
-            try loadUsage(&session, [action], at: now)
             if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
             // The token was spent, which does no harm; the lease was never anybody's.
             _ = session.candidate.leases.end()
             try saveLease(session)
-            try saveUsage(session, action, at: now)
+            try saveUsage(&session, action, at: now)
             wish.excluded.insert(session.id)
         }
         return nil

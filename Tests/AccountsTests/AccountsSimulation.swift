@@ -266,7 +266,7 @@ private struct Worker {
         else {
             truth.settled(permit.id)
             _ = try? await process.call(calm.faults) {
-                try await store.releasePermit(permit.id, at: world.now)
+                try await store.releasePermit(permit.id, of: id, at: world.now)
             }
             return
         }
