@@ -12,7 +12,10 @@ extension ServiceDefinition {
     public static let accountManager = ServiceDefinition(
         "account-manager", portOffset: 4, database: "integration_db",
         queues: Upkeep.queues + [UserDeletion.queue(of: "account-manager")], migrations: Migration.accounts,
-        contract: PackageResources.openapi_yaml
+        contract: PackageResources.openapi_yaml,
+        checkSettings: { environment, _ throws(ConfigurationError) in
+            _ = try AccountManagerSettings(from: environment)
+        }
     ) { context in
         let settings = try AccountManagerSettings(from: context.environment)
         let parts = AccountManagerParts(context, settings)
@@ -49,6 +52,7 @@ extension ServiceDefinition {
 /// What the service is made of, for the one that answers and the one that only works.
 struct AccountManagerParts: Sendable {
     let manager: AccountManager
+    let upkeep: Upkeep
     let workers: [any Service]
     let cacheKeeper: any Service
     let component: Component
@@ -65,6 +69,7 @@ struct AccountManagerParts: Sendable {
         let upkeep = Upkeep(
             manager: manager, audit: audit, database: context.database, broker: context.broker,
             cache: context.cache.database(4), settings: settings, random: context.random, log: context.log)
+        self.upkeep = upkeep
         cacheKeeper = CacheKeeper(
             manager: manager, upkeep: upkeep, readiness: context.readiness, time: context.time,
             log: context.log)

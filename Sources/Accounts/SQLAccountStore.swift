@@ -192,12 +192,15 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
         return try await database.transaction { transaction in
             var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             var moment = now
+            var report = report
             if let id = report.permit {
-                guard let at = try transaction.settle(id, of: account, at: now) else {
+                switch try transaction.settle(id, of: account, at: now) {
+                case .counted:
                     try transaction.loadUsage(&session, ActionType.allCases, at: now)
                     return (false, session)
+                case .counts(let at): moment = at
+                case .foreign: report.permit = nil
                 }
-                moment = at
             }
             // Behind `settle`: the permit no longer counts beside the record.
             try transaction.loadUsage(&session, ActionType.allCases, at: now)

@@ -142,6 +142,16 @@ extension StoredAccount {
     }
 }
 
+/// What a report that names a permit means.
+enum PermitSettlement {
+    /// It counted before.
+    case counted
+    /// It counts, as of that moment.
+    case counts(at: Timestamp)
+    /// The permit is another account's: the attempt is a fact all the same, the permit is not its.
+    case foreign
+}
+
 extension StoredAccount {
     /// Counts an attempt as of `moment`, and what it means for the errors before it.
     mutating func count(_ report: Report, at moment: Timestamp, now: Timestamp) -> ActionRecord {
@@ -268,26 +278,26 @@ extension Transaction {
         return counters
     }
 
-    /// Marks a permit as recorded; the moment the attempt is dated to, or nil when it counted before.
-    func settle(_ id: String, of account: AccountID, at now: Timestamp) throws -> Timestamp? {
+    /// Marks a permit as recorded.
+    func settle(_ id: String, of account: AccountID, at now: Timestamp) throws -> PermitSettlement {
         let lock: SQL = dialect == .postgres ? "FOR UPDATE" : ""
-        guard
-            let row = try run(
-                "SELECT * FROM account_permits WHERE id = \(id) AND account_id = \(account) \(lock)"
-            ).first, let action = try ActionType(row.text("action"))
+        guard let row = try run("SELECT * FROM account_permits WHERE id = \(id) \(lock)").first,
+            let action = try ActionType(row.text("action"))
         else {
             // Forgotten long ago, or never ours: the ledger alone knows whether it counted.
-            let known = try run("SELECT 1 AS found FROM account_ledger WHERE permit_id = \(id)")
-            return known.isEmpty ? now : nil
+            let known = try run("SELECT account_id FROM account_ledger WHERE permit_id = \(id)").first
+            guard let known else { return .counts(at: now) }
+            return try known.account("account_id") == account ? .counted : .foreign
         }
+        guard try row.account("account_id") == account else { return .foreign }
         var permit = Permit(
             id: id, account: account, action: action,
             channel: try row.optionalText("channel").map(ChannelKey.init(stored:)),
             reservedAt: try row.timestamp("reserved_at"),
             state: Permit.State(rawValue: try row.text("state")) ?? .open)
-        guard let moment = permit.record(at: now) else { return nil }
+        guard let moment = permit.record(at: now) else { return .counted }
         try run("UPDATE account_permits SET state = 'recorded' WHERE id = \(id)")
-        return moment
+        return .counts(at: moment)
     }
 
     /// `summed`: told in sum at a release, so that the single moments are not known.

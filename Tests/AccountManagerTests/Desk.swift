@@ -38,7 +38,8 @@ final class Clock: TimeSource {
 
     var now: Timestamp { moment.withLock { $0 } }
     var uptime: Duration { SystemTime().uptime }
-    func sleep(for duration: Duration) async throws { try await SystemTime().sleep(for: duration) }
+    /// Sleeps as the machine does.
+    func sleep(for duration: Duration) async throws { try await SystemTime().sleep(for: duration) }  // rule: tests-do-not-sleep
     func advance(by duration: Duration) { moment.withLock { $0 = $0 + duration } }
 }
 
@@ -70,6 +71,7 @@ struct Desk: Sendable {
         let database = service.context.database
         try await database.migrate(
             ServiceDefinition.accountManager.migrations, scope: "account-manager", at: noon)
+        try await database.migrate(KeptAnswers.migrations, scope: "kept-answers", at: noon)
         service.readiness.becomeReady()
         let result: Result<Void, any Error>
         do {
