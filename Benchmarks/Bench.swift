@@ -9,12 +9,8 @@ import Core
 struct Bench {
     /// In the order of the layers; one file each.
     static let all: [Benchmark] = [
-<<<<<<< HEAD
         .json, .jwt, .http, .httpClient, .gateway, .gatewayStreams, .sql, .copy, .cache, .broker, .brokerEmbedded, .brokerOutage,
-=======
-        .json, .jwt, .http, .httpClient, .sql, .copy, .cache, .broker, .brokerEmbedded, .brokerOutage,
         .accounts,
->>>>>>> cb6b3e5 (Measure leases, checks and records beside the servers' own clients)
     ]
 
     static func main() async throws {

@@ -1,7 +1,6 @@
 public import Accounts
 import Core
 public import HTTP
-public import Storage
 
 extension AccountStoreError: ProblemConvertible {
     public var problem: Problem {
@@ -42,23 +41,5 @@ extension LimitsError: ProblemConvertible {
                 "Лимиты можно только ужесточить: \(text.russian)"))
         problem.errors = violations.map { FieldError("limits.\($0.setting.name)", "out_of_range", $0.text) }
         return problem
-    }
-}
-
-extension StorageError: ProblemConvertible {
-    /// Without SQL nothing is allowed, and nothing is said about why: the reason is for the log alone.
-    public var problem: Problem {
-        switch self {
-        case .unavailable, .poolExhausted, .timedOut, .contended:
-            Problem(
-                503, "store_unavailable",
-                .init(
-                    "The ledger cannot be reached; try again shortly",
-                    "Журнал действий недоступен; повторите чуть позже")
-            ).with(header: "Retry-After", "2")
-        case .uniqueViolation, .foreignKeyViolation, .checkViolation, .notNullViolation, .unsupportedValue,
-            .statement, .unexpectedColumn, .migration:
-            .internalError
-        }
     }
 }

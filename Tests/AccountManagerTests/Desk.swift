@@ -61,12 +61,8 @@ struct Desk: Sendable {
 
     static func open(_ environment: [String: String], _ test: (Desk) async throws -> Void) async throws {
         let log = Log(service: "test", level: .error)
-        let opened = try await ProcessResources.open(Environment(environment), log: log)
         let clock = Clock(noon)
-        let resources = ProcessResources(
-            settings: opened.settings, time: clock, random: opened.random, log: log, metrics: opened.metrics,
-            cache: opened.cache, client: opened.client, secrets: opened.secrets, tokens: opened.tokens,
-            environment: opened.environment)
+        let resources = try await ProcessResources.open(Environment(environment), log: log, time: clock)
         let queues = DatabaseLocation.sqlite(":memory:").open("queues")
         let broker = SQLBroker(
             queues, queues: ServiceDefinition.accountManager.queues, metrics: BrokerMetrics(Metrics()),
@@ -75,6 +71,7 @@ struct Desk: Sendable {
         let database = service.context.database
         try await database.migrate(
             ServiceDefinition.accountManager.migrations, scope: "account-manager", at: noon)
+        try await database.migrate(KeptAnswers.migrations, scope: "kept-answers", at: noon)
         service.readiness.becomeReady()
         let result: Result<Void, any Error>
         do {
@@ -87,7 +84,7 @@ struct Desk: Sendable {
         await broker.close()
         await queues.close()
         await resources.cache.close()
-        await resources.client.shutdown()
+        await resources.ownClient.shutdown()
         try result.get()
     }
 
@@ -121,7 +118,7 @@ struct Desk: Sendable {
         if body != nil { all["Content-Type"] = "application/json" }
         for header in headers { all[header.name] = header.value }
         let isWhole =
-            path.hasPrefix("/api") || path.hasPrefix("/internal") || path.hasPrefix("/account-manager")
+            path.hasPrefix("/api") || path.hasPrefix("/internal")
         let full =
             isWhole || path == "/health" || path == "/metrics" ? path : "/api/v1/account-manager" + path
         let parts = full.split(separator: "?", maxSplits: 1)
