@@ -140,10 +140,10 @@ private struct AccountsGround: Sendable {
             BEGIN;
             INSERT INTO account_ledger (account_id, action, success, service, at)
                 SELECT id, 'message', TRUE, 'bench', \(time.now.milliseconds) FROM telegram_sessions
-                WHERE id = ('00000000-0000-4000-8000-' || lpad(to_hex(:number), 12, '0'))::UUID;
+                WHERE id = ('00000000-0000-4000-8000-' || lpad(to_hex(CAST(:number AS BIGINT)), 12, '0'))::UUID;
             UPDATE telegram_sessions SET used_messages_today = used_messages_today + 1, last_used_at = \(time.now.milliseconds),
                 message_free_at = \(time.now.milliseconds), revision = revision + 1
-                WHERE id = ('00000000-0000-4000-8000-' || lpad(to_hex(:number), 12, '0'))::UUID;
+                WHERE id = ('00000000-0000-4000-8000-' || lpad(to_hex(CAST(:number AS BIGINT)), 12, '0'))::UUID;
             END;
 
             """, to: script)

@@ -85,10 +85,9 @@ struct AccountManagerParts: Sendable {
             return [JSONMember("stats", counts.json)]
         }
         let authMode = context.settings.authMode
-        let answers = RepeatedAnswers(database: context.database, time: time)
         register = { router in
-            LeaseRoutes(manager: manager, answers: answers, time: time).register(on: &router)
-            LimitRoutes(manager: manager, answers: answers, time: time).register(on: &router)
+            LeaseRoutes(manager: manager, time: time).register(on: &router)
+            LimitRoutes(manager: manager, time: time).register(on: &router)
             InsightRoutes(manager: manager, settings: settings, audit: audit, upkeep: upkeep, time: time)
                 .register(on: &router)
             OperatorRoutes(manager: manager, upkeep: upkeep, audit: audit, authMode: authMode, time: time)
@@ -99,10 +98,8 @@ struct AccountManagerParts: Sendable {
 }
 
 extension Router {
-    /// Everything of ours is below `/api/v1/account-manager`; the original documents call some of it without
-    /// `/api/v1`, and both are the same.
+    /// Everything of ours that is not internal.
     mutating func manage(_ method: Method, _ path: String, _ handler: @escaping Handler) {
         on(method, "/api/v1/account-manager" + path, handler)
-        on(method, "/account-manager" + path, handler)
     }
 }

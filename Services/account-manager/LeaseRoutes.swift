@@ -5,11 +5,10 @@ import HTTP
 /// Accounts on loan: handed out, prolonged, given back.
 struct LeaseRoutes: Sendable {
     let manager: AccountManager
-    let answers: RepeatedAnswers
     let time: any TimeSource
 
     func register(on router: inout Router) {
-        router.manage("POST", "/allocate", answers.once(allocate))
+        router.manage("POST", "/allocate", allocate)
         router.manage("POST", "/release/{account_id}", release)
         router.manage("POST", "/extend/{account_id}", extend)
     }

@@ -5,12 +5,11 @@ import HTTP
 /// May this account do that now, and: it has done it.
 struct LimitRoutes: Sendable {
     let manager: AccountManager
-    let answers: RepeatedAnswers
     let time: any TimeSource
 
     func register(on router: inout Router) {
-        router.manage("POST", "/rate-limit/check/{account_id}", answers.once(check))
-        router.manage("POST", "/rate-limit/record/{account_id}", answers.once(record))
+        router.manage("POST", "/rate-limit/check/{account_id}", check)
+        router.manage("POST", "/rate-limit/record/{account_id}", record)
         router.manage("POST", "/rate-limit/release/{account_id}", release)
         router.manage("GET", "/rate-limit/status/{account_id}", status)
         router.manage("POST", "/handle-error/{account_id}", handleError)

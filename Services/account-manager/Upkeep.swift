@@ -126,11 +126,9 @@ struct Upkeep: Sendable {
         case .tidy:
             let tidied = try await manager.store.tidy(at: now)
             let jobs = try await jobs.tidy(at: now)
-            let answers = try await manager.tidyAnswers(at: now)
             return [
                 "leases": JSONValue(tidied.leases), "permits": JSONValue(tidied.permits),
                 "jobs": JSONValue(jobs),
-                "answers": JSONValue(answers),
             ]
         case .report: return try await report(period: period, at: now)
         case .verify: return try await verify(at: now)

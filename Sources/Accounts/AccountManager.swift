@@ -407,5 +407,4 @@ extension AccountManager {
 
     public func counted(_ job: String, _ result: String) { metrics.jobs[job, result].increment() }
     public func breached(_ limit: String) { metrics.breaches[limit].increment() }
-    public func tidyAnswers(at now: Timestamp) async throws -> Int { try await store.tidyAnswers(at: now) }
 }

@@ -178,10 +178,6 @@ extension SQLAccountStore {
             """
         ).affected
     }
-
-    func tidyAnswers(at now: Timestamp) async throws -> Int {
-        try await database.run("DELETE FROM account_answers WHERE at < \(now - .days(1))").affected
-    }
 }
 
 extension Transaction {

@@ -78,7 +78,6 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
                 "DELETE FROM account_limits WHERE scope = 'user' AND subject = \(String(user))")
             try transaction.run("DELETE FROM account_alerts WHERE user_id = \(user)")
             try transaction.run("DELETE FROM account_events WHERE user_id = \(user)")
-            try transaction.run("DELETE FROM account_answers WHERE caller = \("user:\(user)")")
             try transaction.run("DELETE FROM telegram_sessions WHERE user_id = \(user)")
             return accounts
         }

@@ -164,7 +164,7 @@ extension Migration {
                 )
                 """),
         Migration(
-            2, "revisions, events, jobs, reports, alerts, repeated answers",
+            2, "revisions, events, jobs, reports, alerts",
             postgres: """
                 ALTER TABLE telegram_sessions ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
                 ALTER TABLE account_ledger ADD COLUMN summed BOOLEAN NOT NULL DEFAULT FALSE;
@@ -210,17 +210,7 @@ extension Migration {
                     found_at BIGINT NOT NULL,
                     UNIQUE (account_id, limit_name, entry)
                 );
-                CREATE INDEX account_alerts_user ON account_alerts (user_id, found_at);
-                CREATE TABLE account_answers (
-                    caller TEXT NOT NULL,
-                    key TEXT NOT NULL,
-                    request TEXT NOT NULL,
-                    status BIGINT,
-                    answer TEXT,
-                    at BIGINT NOT NULL,
-                    PRIMARY KEY (caller, key)
-                );
-                CREATE INDEX account_answers_at ON account_answers (at)
+                CREATE INDEX account_alerts_user ON account_alerts (user_id, found_at)
                 """,
             sqlite: """
                 ALTER TABLE telegram_sessions ADD COLUMN revision BIGINT NOT NULL DEFAULT 0;
@@ -267,17 +257,7 @@ extension Migration {
                     found_at BIGINT NOT NULL,
                     UNIQUE (account_id, limit_name, entry)
                 );
-                CREATE INDEX account_alerts_user ON account_alerts (user_id, found_at);
-                CREATE TABLE account_answers (
-                    caller TEXT NOT NULL,
-                    key TEXT NOT NULL,
-                    request TEXT NOT NULL,
-                    status BIGINT,
-                    answer TEXT,
-                    at BIGINT NOT NULL,
-                    PRIMARY KEY (caller, key)
-                );
-                CREATE INDEX account_answers_at ON account_answers (at)
+                CREATE INDEX account_alerts_user ON account_alerts (user_id, found_at)
                 """),
     ]
 }

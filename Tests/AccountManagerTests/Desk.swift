@@ -118,7 +118,7 @@ struct Desk: Sendable {
         if body != nil { all["Content-Type"] = "application/json" }
         for header in headers { all[header.name] = header.value }
         let isWhole =
-            path.hasPrefix("/api") || path.hasPrefix("/internal") || path.hasPrefix("/account-manager")
+            path.hasPrefix("/api") || path.hasPrefix("/internal")
         let full =
             isWhole || path == "/health" || path == "/metrics" ? path : "/api/v1/account-manager" + path
         let parts = full.split(separator: "?", maxSplits: 1)

@@ -131,22 +131,13 @@ import Testing
             #expect(queue.first?.score == Double((noon + .seconds(360)).seconds))
         }
     }
-
-    @Test func `answers the older paths too`() async throws {
-        try await Desk.open { desk in
-            let stats = try await desk.get("/account-manager/stats/recovery")
-            #expect(stats.status == 200)
-            let processed = try await desk.post("/account-manager/maintenance/process-recoveries/")
-            #expect(processed.status == 200)
-        }
-    }
 }
 
 @Suite struct `The contract of account-manager` {
     @Test func `names exactly what is served`() async throws {
         try await Desk.open { desk in
             let contract = try JSONValue.contract(ServiceDefinition.accountManager.contract)
-            let served = desk.service.router.operations.filter { !$0.contains(" /account-manager/") }
+            let served = desk.service.router.operations
             #expect(served == contract.operations)
         }
     }
