@@ -6,15 +6,20 @@ import Testing
 @Suite struct `The judge` {
     private func entry(
         _ kind: LedgerEntry.Kind = .addMember, minutes: Int64, account: String = "a", target: Int64 = 0,
-        group: Int64 = -5, outcome: String = "member", accepted: Bool = true, right: Bool = true, words: Int64 = 0
+        group: Int64 = -5, outcome: String = "member", accepted: Bool = true, right: Bool = true,
+        words: Int64 = 0
     ) -> LedgerEntry {
         LedgerEntry(
-            number: Int(minutes), time: Timestamp(seconds: 1_760_054_400) + .minutes(minutes), account: account, kind: kind,
-            target: target == 0 ? 1000 + minutes : target, group: group, outcome: outcome, isAccepted: accepted,
+            number: Int(minutes), time: Timestamp(seconds: 1_760_054_400) + .minutes(minutes),
+            account: account, kind: kind,
+            target: target == 0 ? 1000 + minutes : target, group: group, outcome: outcome,
+            isAccepted: accepted,
             hadRight: right, words: words)
     }
 
-    private func rules(_ entries: [LedgerEntry]) -> Set<Violation.Rule> { Set(Judge.judge(entries).map(\.rule)) }
+    private func rules(_ entries: [LedgerEntry]) -> Set<Violation.Rule> {
+        Set(Judge.judge(entries).map(\.rule))
+    }
 
     @Test func `finds nothing in what keeps every limit`() {
         // Two an hour, fifteen a day and group, thirty a day.
@@ -23,7 +28,8 @@ import Testing
             let isTaken = number % 24 < 15
             day.append(
                 entry(
-                    minutes: Int64(number) * 30, group: number < 24 ? -5 : -6, outcome: isTaken ? "member" : "privacy",
+                    minutes: Int64(number) * 30, group: number < 24 ? -5 : -6,
+                    outcome: isTaken ? "member" : "privacy",
                     accepted: isTaken))
         }
         #expect(rules(Array(day.prefix(30))).isEmpty)
@@ -31,10 +37,16 @@ import Testing
     }
 
     @Test func `finds who was invited twice, also by two accounts`() {
-        #expect(rules([entry(minutes: 0, target: 7), entry(minutes: 60, account: "b", target: 7)]) == [.invitedTwice])
+        #expect(
+            rules([entry(minutes: 0, target: 7), entry(minutes: 60, account: "b", target: 7)]) == [
+                .invitedTwice
+            ])
         #expect(rules([entry(minutes: 0, target: 7), entry(minutes: 60, target: 7, group: -6)]).isEmpty)
         #expect(
-            rules([entry(minutes: 0, target: 7, outcome: "privacy", accepted: false), entry(minutes: 60, target: 7)]).isEmpty)
+            rules([
+                entry(minutes: 0, target: 7, outcome: "privacy", accepted: false),
+                entry(minutes: 60, target: 7),
+            ]).isEmpty)
     }
 
     @Test func `finds who was asked again after a no`() {
@@ -70,12 +82,20 @@ import Testing
 
     @Test func `finds the same words written twice, and a burst of messages`() {
         #expect(
-            rules([entry(.message, minutes: 0, target: 7, words: 5), entry(.message, minutes: 70, target: 7, words: 5)])
+            rules([
+                entry(.message, minutes: 0, target: 7, words: 5),
+                entry(.message, minutes: 70, target: 7, words: 5),
+            ])
                 == [.wroteTwice])
         #expect(
-            rules([entry(.message, minutes: 0, target: 7, words: 5), entry(.message, minutes: 70, target: 7, words: 6)])
-                .isEmpty)
-        let burst = (0..<6).map { entry(.message, minutes: Int64($0) * 2, target: Int64(50 + $0), words: Int64($0)) }
+            rules([
+                entry(.message, minutes: 0, target: 7, words: 5),
+                entry(.message, minutes: 70, target: 7, words: 6),
+            ])
+            .isEmpty)
+        let burst = (0..<6).map {
+            entry(.message, minutes: Int64($0) * 2, target: Int64(50 + $0), words: Int64($0))
+        }
         #expect(rules(burst) == [.burst])
     }
 

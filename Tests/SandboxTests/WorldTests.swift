@@ -14,7 +14,8 @@ extension WorldOptions {
 
 /// Signs accounts in to a world that runs while `body` does.
 private func running(
-    _ world: SandboxWorld, time: any TimeSource = SystemTime(), _ body: @Sendable (Telegram) async throws -> Void
+    _ world: SandboxWorld, time: any TimeSource = SystemTime(),
+    _ body: @Sendable (Telegram) async throws -> Void
 ) async throws {
     let life = Task { try await world.run() }
     let telegram = Telegram(SandboxTransport(world), application: .sandbox, time: time)
@@ -29,7 +30,9 @@ private func running(
     _ = await life.result
 }
 
-private func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: AccountKind) async throws -> TelegramClient {
+private func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: AccountKind) async throws
+    -> TelegramClient
+{
     let phone = try #require(world.accounts().first { $0.kind == kind }?.phone)
     let client = try await telegram.open(
         SessionParameters(directory: "/s/\(phone)", encryptionKey: Secret(Array(repeating: 1, count: 32))))
@@ -39,7 +42,9 @@ private func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: Account
 }
 
 private func club(_ client: TelegramClient) async throws -> ChatID {
-    guard case .community(let community) = try await client.resolve(.username("sandbox_club")) else { return 0 }
+    guard case .community(let community) = try await client.resolve(.username("sandbox_club")) else {
+        return 0
+    }
     return community.chat
 }
 
@@ -68,7 +73,9 @@ private func meet(_ name: String?, _ client: TelegramClient) async throws -> Use
         #expect(Set(world.accounts().map(\.kind)) == Set(AccountKind.allCases))
     }
 
-    @Test func `asks for a wait when people are added too fast: short ones it keeps to itself, longer ones it says`()
+    @Test
+    func
+        `asks for a wait when people are added too fast: short ones it keeps to itself, longer ones it says`()
         async throws
     {
         let time = ManualTime(noon)
@@ -176,7 +183,8 @@ private func meet(_ name: String?, _ client: TelegramClient) async throws -> Use
         try await running(second, time: time) { telegram in
             let phone = try #require(second.accounts().first { $0.kind == .warmed }?.phone)
             let client = try await telegram.open(
-                SessionParameters(directory: "/s/\(phone)", encryptionKey: Secret(Array(repeating: 1, count: 32))))
+                SessionParameters(
+                    directory: "/s/\(phone)", encryptionKey: Secret(Array(repeating: 1, count: 32))))
             #expect(client.authorization == .ready, "the session outlived the restart")
             #expect(client.freeze != nil)
         }

@@ -10,13 +10,16 @@ struct `The sandbox and the real library` {
     private static let refusals: [JSONValue] = [
         [:], ["@type": "noSuchMethod"], ["@type": "getMe"], ["@type": "logOut"],
         ["@type": "searchPublicChat", "username": 5], ["@type": "searchPublicChat", "username": []],
-        ["@type": "getChat", "chat_id": "x"], ["@type": "getChat", "chat_id": true], ["@type": "getChat", "chat_id": []],
-        ["@type": "addChatMembers", "user_ids": [:]], ["@type": "joinChatByInviteLink", "invite_link": false],
+        ["@type": "getChat", "chat_id": "x"], ["@type": "getChat", "chat_id": true],
+        ["@type": "getChat", "chat_id": []],
+        ["@type": "addChatMembers", "user_ids": [:]],
+        ["@type": "joinChatByInviteLink", "invite_link": false],
         ["@type": "setTdlibParameters"], ["@type": "setTdlibParameters", "api_id": 1],
         ["@type": "setTdlibParameters", "api_id": 1, "api_hash": "x"],
         ["@type": "setTdlibParameters", "api_id": 1, "api_hash": "x", "system_language_code": "en"],
         [
-            "@type": "setTdlibParameters", "api_id": 1, "api_hash": "x", "system_language_code": "en", "device_model": "x",
+            "@type": "setTdlibParameters", "api_id": 1, "api_hash": "x", "system_language_code": "en",
+            "device_model": "x",
         ],
         ["@type": "checkAuthenticationCode", "code": "1"],
     ]
@@ -39,7 +42,8 @@ struct `The sandbox and the real library` {
         #expect(try await states(SandboxTransport(world), folder: "/sandbox/1") == real)
         #expect(
             real == [
-                "authorizationStateWaitTdlibParameters", "authorizationStateWaitPhoneNumber", "authorizationStateClosing",
+                "authorizationStateWaitTdlibParameters", "authorizationStateWaitPhoneNumber",
+                "authorizationStateClosing",
                 "authorizationStateClosed",
             ])
     }
