@@ -130,7 +130,7 @@ let package = Package(
             dependencies: [
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -168,7 +168,7 @@ let package = Package(
             "IntegrationService",
             [
                 "Broker", "Core", "HTTP", "HTTPClient", "HTTPServer", "Integration", "IntegrationServiceWiring", "Security",
-                "ServiceKit", "Storage", "Telegram", "TestServers",
+                "Sandbox", "ServiceKit", "Storage", "Telegram", "TestServers",
             ]),
         tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests(

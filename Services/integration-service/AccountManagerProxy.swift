@@ -13,10 +13,12 @@ struct AccountManagerProxy: Sendable {
     private static let gathered = 64 << 10
     /// What a client sends that is for account-manager's eyes too; all else is ours or the connection's.
     private static let passedOn = [
-        "accept", "accept-language", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id",
+        "accept", "accept-language", "content-type", "idempotency-key", "if-match", "if-none-match",
+        "last-event-id",
     ]
     private static let passedBack = [
-        "content-type", "content-language", "cache-control", "etag", "retry-after", "location", "idempotency-replayed",
+        "content-type", "content-language", "cache-control", "etag", "retry-after", "location",
+        "idempotency-replayed",
         "content-disposition", "www-authenticate", "allow",
     ]
 
@@ -44,7 +46,8 @@ struct AccountManagerProxy: Sendable {
         do {
             answer = try await client.send(
                 ClientRequest(
-                    request.method, "\(peers.addresses(of: "account-manager")[0])/api/v1/account-manager/\(path)\(query)",
+                    request.method,
+                    "\(peers.addresses(of: "account-manager")[0])/api/v1/account-manager/\(path)\(query)",
                     headers: headers, body: request.body, deadline: .seconds(30)))
         } catch let error as ClientError {
             request.log.warning("account-manager.failed", ["error": .error(error)])
@@ -53,7 +56,9 @@ struct AccountManagerProxy: Sendable {
             case .badAnswer, .inDoubt:
                 throw Problem(
                     502, "bad_gateway",
-                    .init("account-manager did not give a whole answer", "account-manager не дал полного ответа"))
+                    .init(
+                        "account-manager did not give a whole answer", "account-manager не дал полного ответа"
+                    ))
             default: throw Problem.accountManagerDown
             }
         }
@@ -67,7 +72,8 @@ struct AccountManagerProxy: Sendable {
         }
         let length = answer.headers["content-length"].flatMap { Int($0) } ?? answer.body.length
         if let length, length <= Self.gathered {
-            return Response(answer.status, headers: headers, content: .bytes(try await answer.body.collect(upTo: length)))
+            return Response(
+                answer.status, headers: headers, content: .bytes(try await answer.body.collect(upTo: length)))
         }
         let body = answer.body
         return Response(

@@ -58,24 +58,30 @@ struct AccountRoutes: Sendable {
                 return .json(adminVerdict(community, form.required, language))
             } catch {
                 let failure = (error as? SendFailure) ?? (error as? TelegramFailure).map { SendFailure($0) }
-                guard let failure, failure.code == .groupRestriction || failure.code == .adminRequired else { throw error }
+                guard let failure, failure.code == .groupRestriction || failure.code == .adminRequired else {
+                    throw error
+                }
                 return .json(
                     [
-                        "is_admin": false, "permissions": [], "has_required_permissions": false, "group_title": .null,
-                        "message": .string(failure.explanation(language)), "error": .string(failure.code.rawValue),
+                        "is_admin": false, "permissions": [], "has_required_permissions": false,
+                        "group_title": .null,
+                        "message": .string(failure.explanation(language)),
+                        "error": .string(failure.code.rawValue),
                         "original_error": .string(failure.original),
                     ] as JSONValue)
             }
         }
     }
 
-    private func adminVerdict(_ community: Community, _ required: [String], _ language: Language) -> JSONValue {
+    private func adminVerdict(_ community: Community, _ required: [String], _ language: Language) -> JSONValue
+    {
         let permissions = AdminPermissions(community.standing.rights)
         let isAdmin = community.standing.isAdministrator
         let message =
             isAdmin
             ? LocalizedText("The account administers the group", "Аккаунт является администратором")
-            : LocalizedText("The account does not administer the group", "Аккаунт не является администратором")
+            : LocalizedText(
+                "The account does not administer the group", "Аккаунт не является администратором")
         return [
             "is_admin": .bool(isAdmin), "permissions": .array(permissions.names.map { .string($0) }),
             "has_required_permissions": .bool(isAdmin && permissions.hold(required)),
@@ -113,7 +119,8 @@ struct AccountRoutes: Sendable {
                 case .declined: ("declined", nil)
                 case .needsBotApproval: ("needs_bot_approval", nil)
                 }
-            return .json(["status": .string(word), "chat_id": chat.map { .int($0.rawValue) } ?? .null] as JSONValue)
+            return .json(
+                ["status": .string(word), "chat_id": chat.map { .int($0.rawValue) } ?? .null] as JSONValue)
         }
     }
 
@@ -175,7 +182,8 @@ extension InviteLink {
     var json: JSONValue {
         [
             "link": .string(link), "name": .string(name), "joined": .int(Int64(joined)),
-            "pending_requests": .int(Int64(pendingRequests)), "creates_join_request": .bool(createsJoinRequest),
+            "pending_requests": .int(Int64(pendingRequests)),
+            "creates_join_request": .bool(createsJoinRequest),
             "is_revoked": .bool(isRevoked), "expires_at": JSONValue(expires),
         ]
     }

@@ -25,7 +25,8 @@ struct BotRoutes: Sendable {
 
     func list(_ request: Request) async throws -> Response {
         let page = try PageRequest(request.query)
-        let (items, total) = try await bots.bots(of: request.requireUser(), offset: page.offset, limit: page.size)
+        let (items, total) = try await bots.bots(
+            of: request.requireUser(), offset: page.offset, limit: page.size)
         return .json(Page(items, total: total, page))
     }
 
@@ -41,7 +42,8 @@ struct BotRoutes: Sendable {
             let profile = try await checker.profile(of: token.secret)
             let id = UniqueID(at: time.now, random)
             let bot = try await bots.add(
-                id, of: user, profile, description: form.description ?? "", sealedToken: seals.seal(token, of: id),
+                id, of: user, profile, description: form.description ?? "",
+                sealedToken: seals.seal(token, of: id),
                 at: time.now)
             return .json(bot, status: 201)
         }
@@ -81,7 +83,9 @@ struct BotRoutes: Sendable {
     func remove(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
         let id = try id(request)
-        try await journal.noting(.botRemoved, Journal.Subject(request)) { try await bots.remove(id, of: user) }
+        try await journal.noting(.botRemoved, Journal.Subject(request)) {
+            try await bots.remove(id, of: user)
+        }
         return .noContent
     }
 
@@ -111,18 +115,25 @@ struct BotChecker: Sendable {
         } catch is JSONSyntaxError {
             throw LoginFailure.unreachable
         }
-        guard answer["ok"] == true, let bot = answer["result"], bot["is_bot"] == true, let id = bot["id"]?.intValue else {
+        guard answer["ok"] == true, let bot = answer["result"], bot["is_bot"] == true,
+            let id = bot["id"]?.intValue
+        else {
             throw Problem.refusedToken
         }
         return BotProfile(
-            telegramUserID: id, username: bot["username"]?.stringValue ?? "", name: bot["first_name"]?.stringValue ?? "")
+            telegramUserID: id, username: bot["username"]?.stringValue ?? "",
+            name: bot["first_name"]?.stringValue ?? "")
     }
 }
 
 extension Problem {
-    static var refusedToken: Problem { token("token_refused", .init("Telegram does not know this token", "Telegram не знает этого токена")) }
+    static var refusedToken: Problem {
+        token("token_refused", .init("Telegram does not know this token", "Telegram не знает этого токена"))
+    }
     static var foreignToken: Problem {
-        token("token_of_another_bot", .init("This token belongs to another bot", "Этот токен принадлежит другому боту"))
+        token(
+            "token_of_another_bot",
+            .init("This token belongs to another bot", "Этот токен принадлежит другому боту"))
     }
 
     private static func token(_ code: String, _ message: LocalizedText) -> Problem {

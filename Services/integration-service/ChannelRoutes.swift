@@ -44,7 +44,8 @@ struct ChannelRoutes: Sendable {
             return try await journal.noting(.channelAdded, Journal.Subject(request, account: account.id)) {
                 let facts = try await look(at: form.link, through: account)
                 let channel = try await channels.add(
-                    UniqueID(at: time.now, random), of: user, facts, link: form.link, note: form.note, account: account.id,
+                    UniqueID(at: time.now, random), of: user, facts, link: form.link, note: form.note,
+                    account: account.id,
                     at: time.now)
                 return .json(channel, status: 201)
             }
@@ -71,7 +72,8 @@ struct ChannelRoutes: Sendable {
         do {
             return try await journal.noting(.channelChecked, Journal.Subject(request, account: account.id)) {
                 let facts = try await look(at: known.link, through: account)
-                return .json(try await channels.refresh(id, of: user, facts, account: account.id, at: time.now))
+                return .json(
+                    try await channels.refresh(id, of: user, facts, account: account.id, at: time.now))
             }
         } catch {
             throw explained(error, about: known.link, in: request.language)
@@ -81,7 +83,9 @@ struct ChannelRoutes: Sendable {
     func remove(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
         let id = try id(request)
-        try await journal.noting(.channelRemoved, Journal.Subject(request)) { try await channels.remove(id, of: user) }
+        try await journal.noting(.channelRemoved, Journal.Subject(request)) {
+            try await channels.remove(id, of: user)
+        }
         return .noContent
     }
 

@@ -46,7 +46,9 @@ struct ConnectForm: JSONDecodable {
 
     init(from fields: inout Fields) {
         phone = readPhone(&fields, "phone") ?? ""
-        if !fields.has("phone") { fields.fail("phone", "missing", .init("This field is required", "Это поле обязательно")) }
+        if !fields.has("phone") {
+            fields.fail("phone", "missing", .init("This field is required", "Это поле обязательно"))
+        }
     }
 }
 
@@ -60,7 +62,8 @@ struct LoginReference: Sendable {
         phone = readPhone(&fields, "phone")
         if isNeeded, !fields.has("connection_id"), !fields.has("phone") {
             fields.fail(
-                "connection_id", "missing", .init("connection_id or phone is required", "Нужен connection_id или phone"))
+                "connection_id", "missing",
+                .init("connection_id or phone is required", "Нужен connection_id или phone"))
         }
     }
 }
@@ -113,7 +116,8 @@ struct TargetFields: Sendable {
         if id == nil, let text = fields.raw("target_user_id")?.stringValue { id = Int64(text) }
         if fields.has("target_user_id"), id ?? 0 <= 0 {
             fields.fail(
-                "target_user_id", "wrong_type", .init("A positive number is expected", "Ожидается положительное число"))
+                "target_user_id", "wrong_type",
+                .init("A positive number is expected", "Ожидается положительное число"))
         }
         let names = ["target_username", "target_phone", "target_user_id"]
         if !names.contains(where: { fields.has($0) }) {
@@ -146,7 +150,8 @@ struct SendForm: JSONDecodable {
         // Telegram takes 4096 characters.
         message =
             kind == .directMessage
-            ? fields.string("message", length: 1...4096) : fields.optionalString("message", length: 0...4096) ?? ""
+            ? fields.string("message", length: 1...4096)
+            : fields.optionalString("message", length: 0...4096) ?? ""
         name = fields.optionalString("name", length: 0...64) ?? ""
         leaseID = fields.optionalString("lease_id", length: 1...100)
         fencingToken = fields.optionalInt("fencing_token", in: 0 ... .max)
@@ -185,7 +190,8 @@ struct InviteLinkForm: JSONDecodable {
                     "У ссылки с одобрением администратора не может быть предела"))
         }
         link = NewInviteLink(
-            name: fields.optionalString("name", length: 0...32) ?? "", expires: fields.optionalTimestamp("expires_at"),
+            name: fields.optionalString("name", length: 0...32) ?? "",
+            expires: fields.optionalTimestamp("expires_at"),
             memberLimit: Int(limit), createsJoinRequest: asks)
     }
 }
@@ -201,7 +207,9 @@ struct BotForm: JSONDecodable {
             if token == nil {
                 fields.fail(
                     "token", "malformed",
-                    .init("This is no bot token; BotFather gives them", "Это не токен бота; токены выдаёт BotFather"))
+                    .init(
+                        "This is no bot token; BotFather gives them",
+                        "Это не токен бота; токены выдаёт BotFather"))
             }
         } else {
             token = nil
@@ -215,7 +223,9 @@ struct NewBotForm: JSONDecodable {
     let bot: BotForm
     init(from fields: inout Fields) {
         bot = BotForm(from: &fields)
-        if !fields.has("token") { fields.fail("token", "missing", .init("This field is required", "Это поле обязательно")) }
+        if !fields.has("token") {
+            fields.fail("token", "missing", .init("This field is required", "Это поле обязательно"))
+        }
     }
 }
 
@@ -253,16 +263,23 @@ struct QueryReader {
     }
 
     mutating func moment(_ name: String) -> Timestamp? {
-        parsed(name, "a time such as 2025-08-24T10:00:00Z", "время вида 2025-08-24T10:00:00Z") { Timestamp($0) }
+        parsed(name, "a time such as 2025-08-24T10:00:00Z", "время вида 2025-08-24T10:00:00Z") {
+            Timestamp($0)
+        }
     }
 
     mutating func number(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
-        parsed(name, "a number from \(range.lowerBound) to \(range.upperBound)", "число от \(range.lowerBound) до \(range.upperBound)") {
+        parsed(
+            name, "a number from \(range.lowerBound) to \(range.upperBound)",
+            "число от \(range.lowerBound) до \(range.upperBound)"
+        ) {
             Int64($0).flatMap { range.contains($0) ? $0 : nil }
         }
     }
 
-    mutating func choice<Choice: RawRepresentable<String> & CaseIterable>(_ name: String, _ type: Choice.Type) -> Choice? {
+    mutating func choice<Choice: RawRepresentable<String> & CaseIterable>(_ name: String, _ type: Choice.Type)
+        -> Choice?
+    {
         let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
         return parsed(name, "one of: \(known)", "одно из: \(known)") { Choice(rawValue: $0.lowercased()) }
     }
@@ -271,7 +288,8 @@ struct QueryReader {
 
     mutating func group(_ name: String) -> String {
         guard let text = query[name], !text.isEmpty else {
-            errors.append(FieldError(name, "missing", .init("This field is required", "Это поле обязательно")))
+            errors.append(
+                FieldError(name, "missing", .init("This field is required", "Это поле обязательно")))
             return ""
         }
         return parsed(name, "a group's @name, link or id", "@имя, ссылка или идентификатор группы") {

@@ -56,16 +56,20 @@ private struct IntegrationWiring {
             accounts: accounts, sessions: sessions, resolver: resolver, journal: journal, time: time)
         let sendRoutes = SendRoutes(
             desk: SendDesk(
-                store: sends, accounts: accounts, sessions: sessions, resolver: resolver, errands: errands, gate: gate,
+                store: sends, accounts: accounts, sessions: sessions, resolver: resolver, errands: errands,
+                gate: gate,
                 time: time, log: log),
-            accounts: accounts, sessions: sessions, resolver: resolver, peers: context.peers, journal: journal, time: time,
+            accounts: accounts, sessions: sessions, resolver: resolver, peers: context.peers,
+            journal: journal, time: time,
             random: random)
         let botRoutes = BotRoutes(
             bots: BotStore(context.database), seals: seals,
-            checker: BotChecker(client: context.client, address: settings.botAPI ?? source.botAPI), journal: journal,
+            checker: BotChecker(client: context.client, address: settings.botAPI ?? source.botAPI),
+            journal: journal,
             time: time, random: random)
         let channelRoutes = ChannelRoutes(
-            channels: ChannelStore(context.database), accounts: accounts, sessions: sessions, resolver: resolver,
+            channels: ChannelStore(context.database), accounts: accounts, sessions: sessions,
+            resolver: resolver,
             journal: journal, time: time, random: random)
         let logRoutes = LogRoutes(store: logs)
         let internalRoutes = InternalRoutes(
@@ -81,7 +85,8 @@ private struct IntegrationWiring {
             // and the folder is let go of when nothing in it is open any more.
             workers: [
                 Settlement(
-                    sends: sends, folder: settings.sessionFolder, gate: gate, readiness: context.readiness, time: time,
+                    sends: sends, folder: settings.sessionFolder, gate: gate, readiness: context.readiness,
+                    time: time,
                     log: log),
                 telegram, sessions,
                 ClosureService("login-desk") {
@@ -90,17 +95,22 @@ private struct IntegrationWiring {
                 },
                 errands,
                 NoticeCourier(
-                    notices: NoticeStore(context.database), peers: context.peers, readiness: context.readiness, time: time,
+                    notices: NoticeStore(context.database), peers: context.peers,
+                    readiness: context.readiness, time: time,
                     random: random, log: log),
                 Janitor(
                     logins: logins, sends: sends, logs: logs, settings: settings,
                     readiness: context.readiness, time: time, log: log),
             ],
             components: [
-                Component("account_manager", isNeeded: false, showing: { try await accountManagerHealth(context.peers) }),
-                Component("telegram", isNeeded: false, showing: {
-                    [JSONMember("open_sessions", .int(Int64(sessions.openCount)))]
-                }),
+                Component(
+                    "account_manager", isNeeded: false,
+                    showing: { try await accountManagerHealth(context.peers) }),
+                Component(
+                    "telegram", isNeeded: false,
+                    showing: {
+                        [JSONMember("open_sessions", .int(Int64(sessions.openCount)))]
+                    }),
             ],
             // The steps of a login carry codes and passwords, and account-manager keeps its own answers.
             unrepeatedRoutes: [
@@ -130,7 +140,8 @@ private struct IntegrationWiring {
 /// What account-manager shows of itself, shown here too.
 private func accountManagerHealth(_ peers: Peers) async throws -> [JSONMember] {
     struct Unhealthy: Error {}
-    let answer = try await peers.ask("account-manager", .get, "/api/v1/health/detailed", deadline: .seconds(2))
+    let answer = try await peers.ask(
+        "account-manager", .get, "/api/v1/health/detailed", deadline: .seconds(2))
     let component = try await answer.json(limit: 64 << 10)["components"]?["account_manager"]
     guard answer.status == 200, let component else { throw Unhealthy() }
     return (component.objectValue ?? []).filter { $0.name != "status" && $0.name != "latency_ms" }

@@ -33,7 +33,8 @@ struct InternalRoutes: Sendable {
             JSONValue.array(
                 found.map { account in
                     [
-                        "id": account.id.json, "user_id": .int(account.userID), "phone": .string(account.profile.phone),
+                        "id": account.id.json, "user_id": .int(account.userID),
+                        "phone": .string(account.profile.phone),
                         "is_active": true, "created_at": account.createdAt.json,
                     ]
                 }))
@@ -43,11 +44,16 @@ struct InternalRoutes: Sendable {
         let (account, subject) = try await prepared(request)
         var reader = QueryReader(request.query)
         let group = reader.group("group_id")
-        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") { ReadCursor($0) }
+        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") {
+            ReadCursor($0)
+        }
         let filter: MemberFilter =
-            switch reader.parsed("filter", "one of: recent, administrators, bots", "одно из: recent, administrators, bots", {
-                ["recent", "administrators", "bots"].contains($0) ? $0 : nil
-            }) {
+            switch reader.parsed(
+                "filter", "one of: recent, administrators, bots", "одно из: recent, administrators, bots",
+                {
+                    ["recent", "administrators", "bots"].contains($0) ? $0 : nil
+                })
+            {
             case "administrators": .administrators
             case "bots": .bots
             default: reader.query["q"].map { .search($0) } ?? .recent
@@ -64,7 +70,9 @@ struct InternalRoutes: Sendable {
         let (account, subject) = try await prepared(request)
         var reader = QueryReader(request.query)
         let group = reader.group("group_id")
-        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") { ReadCursor($0) }
+        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") {
+            ReadCursor($0)
+        }
         let bounds = bounds(&reader)
         try reader.finish()
         return try await explaining(request) {
@@ -80,7 +88,9 @@ struct InternalRoutes: Sendable {
         if request.query["post_id"] == nil {
             _ = reader.parsed("post_id", "the id of a post", "идентификатор поста") { _ in Int?.none }
         }
-        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") { ReadCursor($0) }
+        let cursor = reader.parsed("cursor", "a cursor of this stream", "курсор этого потока") {
+            ReadCursor($0)
+        }
         let bounds = bounds(&reader)
         try reader.finish()
         guard let post else {
@@ -101,7 +111,9 @@ struct InternalRoutes: Sendable {
         try reader.finish()
         guard let query = request.query["q"], (1...200).contains(query.count) else {
             throw ValidationError([
-                FieldError("q", "missing", .init("1 to 200 characters are expected", "Ожидается от 1 до 200 символов"))
+                FieldError(
+                    "q", "missing",
+                    .init("1 to 200 characters are expected", "Ожидается от 1 до 200 символов"))
             ])
         }
         return try await explaining(request) {
@@ -118,10 +130,14 @@ struct InternalRoutes: Sendable {
 
     private func bounds(_ reader: inout QueryReader) -> ReadDesk.Bounds {
         ReadDesk.Bounds(
-            limit: reader.number("limit", in: 1...10_000_000), since: reader.moment("since"), until: reader.moment("until"))
+            limit: reader.number("limit", in: 1...10_000_000), since: reader.moment("since"),
+            until: reader.moment("until"))
     }
 
-    private func explaining(_ request: Request, _ work: () async throws -> Response) async throws -> Response {
-        do { return try await work() } catch { throw explained(error, about: request.query["group_id"], in: request.language) }
+    private func explaining(_ request: Request, _ work: () async throws -> Response) async throws -> Response
+    {
+        do { return try await work() } catch {
+            throw explained(error, about: request.query["group_id"], in: request.language)
+        }
     }
 }

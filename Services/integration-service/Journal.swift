@@ -51,7 +51,7 @@ struct Journal: Sendable {
             let result = try await work()
             await write(action, .success, subject, code: nil, details, time.uptime - start)
             return result
-        } catch where error is CancellationError {
+        } catch  where error is CancellationError {
             throw error
         } catch {
             let code = Problem.describing(error)?.code ?? "internal"
@@ -61,7 +61,8 @@ struct Journal: Sendable {
     }
 
     func write(
-        _ action: Action, _ status: LogEntry.Status, _ subject: Subject, code: String? = nil, _ details: JSONValue = [:],
+        _ action: Action, _ status: LogEntry.Status, _ subject: Subject, code: String? = nil,
+        _ details: JSONValue = [:],
         _ duration: Duration = .zero
     ) async {
         operations[action.rawValue, status.rawValue].increment()
@@ -69,7 +70,8 @@ struct Journal: Sendable {
         let now = time.now
         let entry = LogEntry(
             id: UniqueID(at: now, random), userID: subject.user, accountID: subject.account, action: action,
-            status: status, errorCode: code, details: details, requestID: subject.requestID, duration: duration, at: now)
+            status: status, errorCode: code, details: details, requestID: subject.requestID,
+            duration: duration, at: now)
         do {
             try await store.write(entry)
         } catch {

@@ -16,7 +16,8 @@ struct LogRoutes: Sendable {
         let user = try request.requireUser()
         let page = try PageRequest(request.query)
         let filter = try filter(request.query)
-        let (entries, total) = try await store.entries(of: user, filter, offset: page.offset, limit: page.size)
+        let (entries, total) = try await store.entries(
+            of: user, filter, offset: page.offset, limit: page.size)
         return .json(Page(entries.map { $0.json(in: request.language) }, total: total, page))
     }
 
@@ -46,7 +47,8 @@ struct LogRoutes: Sendable {
     private func filter(_ query: Query) throws -> LogFilter {
         var reader = QueryReader(query)
         let filter = LogFilter(
-            action: reader.choice("action", Action.self), status: reader.choice("status", LogEntry.Status.self),
+            action: reader.choice("action", Action.self),
+            status: reader.choice("status", LogEntry.Status.self),
             accountID: reader.id("account_id"), from: reader.moment("from"), to: reader.moment("to"))
         try reader.finish()
         return filter

@@ -32,8 +32,10 @@ actor LoginDesk {
     private let followers: (stream: AsyncStream<UniqueID>, continuation: AsyncStream<UniqueID>.Continuation)
 
     init(
-        _ telegram: Telegram, sessions: Sessions, accounts: AccountStore, logins: LoginStore, seals: SessionSeals,
-        errands: Errands, journal: Journal, gate: Gate, time: any TimeSource, random: any RandomSource, log: Log
+        _ telegram: Telegram, sessions: Sessions, accounts: AccountStore, logins: LoginStore,
+        seals: SessionSeals,
+        errands: Errands, journal: Journal, gate: Gate, time: any TimeSource, random: any RandomSource,
+        log: Log
     ) {
         self.telegram = telegram
         self.sessions = sessions
@@ -55,7 +57,8 @@ actor LoginDesk {
     func beginQR(user: Int64) async throws -> Live {
         // One at a time for a user, so that a page that asks twice gets one code.
         for known in live.values.filter({ $0.login.userID == user && $0.login.method == .qr }) {
-            guard [.starting, .scan].contains(known.login.stage), known.login.expiresAt > time.now, known.link != nil
+            guard [.starting, .scan].contains(known.login.stage), known.login.expiresAt > time.now,
+                known.link != nil
             else { continue }
             return known
         }
@@ -72,7 +75,8 @@ actor LoginDesk {
     private func newLogin(user: Int64, method: Login.Method, phone: String = "") -> Login {
         let id = UniqueID(at: time.now, random)
         return Login(
-            id: id, userID: user, method: method, phone: phone, sealedKey: seals.newKey(for: id).sealed, at: time.now)
+            id: id, userID: user, method: method, phone: phone, sealedKey: seals.newKey(for: id).sealed,
+            at: time.now)
     }
 
     /// Goes on when the caller goes away: the next look finds what came of it.
@@ -120,7 +124,8 @@ actor LoginDesk {
     func find(_ id: UniqueID, user: Int64) async throws -> Live {
         if let known = live[id], known.login.userID == user {
             await expireIfDue(id)
-            return live[id] ?? known
+            // Given up just now: what is in SQL says so.
+            if let still = live[id] { return still }
         }
         return Live(login: try await logins.login(id, of: user))
     }
@@ -147,6 +152,8 @@ actor LoginDesk {
         _ = try await find(id, user: user)
         return try await errands.run { [self] in
             try await turns.take(id) {
+                // Signed in already, and only its last step was lost.
+                if await isSignedIn(id) { return try await finish(id) }
                 if let code, let client = await client(of: id, at: .code) {
                     try await step(id) { try await client.submit(code: code) }
                 }
@@ -168,6 +175,8 @@ actor LoginDesk {
             return try await outcome(of: id, user: user)
         }
     }
+
+    private func isSignedIn(_ id: UniqueID) -> Bool { live[id]?.client?.authorization == .ready }
 
     private func client(of id: UniqueID, at stage: Login.Stage) -> TelegramClient? {
         guard let known = live[id], known.login.stage == stage else { return nil }
@@ -233,7 +242,7 @@ actor LoginDesk {
             ["method": .string(known.login.method.rawValue)])
         if let replaced = connected.replaced {
             // The account's session of before: it would stay in its owner's list for ever.
-            do { try await sessions.logOut(replaced, sealedKey: nil) } catch {
+            do { try await sessions.logOut(replaced.session, sealedKey: replaced.sealedKey) } catch {
                 log.warning("session.not-replaced", ["error": .error(error)])
             }
         }
@@ -313,7 +322,11 @@ actor LoginDesk {
     private func expireAll() async {
         while true {
             do { try await time.sleep(for: .seconds(2)) } catch { return }
-            for id in live.keys { await turns.take(id) { await expireIfDue(id) } }
+            for id in live.keys {
+                // A step that failed after the sign-in, as for a moment without Telegram, is taken again.
+                if isSignedIn(id) { await heard(.ready, id) }
+                await turns.take(id) { await expireIfDue(id) }
+            }
         }
     }
 
@@ -367,7 +380,8 @@ actor LoginDesk {
 extension AccountProfile {
     init(_ person: Person) {
         self.init(
-            telegramUserID: person.id, phone: person.phone.isEmpty ? "" : "+\(person.phone)", username: person.username,
+            telegramUserID: person.id, phone: person.phone.isEmpty ? "" : "+\(person.phone)",
+            username: person.username,
             firstName: person.firstName, lastName: person.lastName, isPremium: person.isPremium)
     }
 }

@@ -47,7 +47,8 @@ struct LoginRoutes: Sendable {
         guard known.login.stage == .code, let code = known.code else { return .json(status(known)) }
         return .json(
             [
-                "status": "code_sent", "connection_id": known.login.id.json, "code_type": .string(code.way.rawValue),
+                "status": "code_sent", "connection_id": known.login.id.json,
+                "code_type": .string(code.way.rawValue),
                 "code_length": .int(Int64(code.length)), "next_code_type": JSONValue(code.nextWay?.rawValue),
                 "timeout": .int(code.resendAfter.wholeSecondsUp), "expires_at": known.login.expiresAt.json,
             ] as JSONValue)
@@ -78,13 +79,16 @@ struct LoginRoutes: Sendable {
 
     func qrCode(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
-        let known = try await journal.noting(.qrCode, Journal.Subject(request)) { try await desk.beginQR(user: user) }
+        let known = try await journal.noting(.qrCode, Journal.Subject(request)) {
+            try await desk.beginQR(user: user)
+        }
         guard let link = known.link else { throw LoginFailure.unreachable }
         let code = try image(of: link)
-        var response = Response.json([
-            "connection_id": known.login.id.json, "qr_link": .string(link), "qr_svg": .string(code.svg),
-            "qr_png_base64": .string(Base64.encode(code.png())), "expires_at": known.login.expiresAt.json,
-        ] as JSONValue)
+        var response = Response.json(
+            [
+                "connection_id": known.login.id.json, "qr_link": .string(link), "qr_svg": .string(code.svg),
+                "qr_png_base64": .string(Base64.encode(code.png())), "expires_at": known.login.expiresAt.json,
+            ] as JSONValue)
         // Whoever has the link can make the account theirs.
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -141,8 +145,11 @@ struct LoginRoutes: Sendable {
     }
 
     private func success(_ known: LoginDesk.Live) async throws -> Response {
-        guard let account = try await desk.account(of: known.login) else { throw IntegrationError.unknownAccount }
-        return .json(["status": "success", "connection_id": known.login.id.json, "account": account.json] as JSONValue)
+        guard let account = try await desk.account(of: known.login) else {
+            throw IntegrationError.unknownAccount
+        }
+        return .json(
+            ["status": "success", "connection_id": known.login.id.json, "account": account.json] as JSONValue)
     }
 
     private func status(
@@ -154,7 +161,8 @@ struct LoginRoutes: Sendable {
             "status": .string(known.login.status.description), "connection_id": known.login.id.json,
             "expires_at": known.login.expiresAt.json,
             "password_hint": known.login.stage == .password ? .string(known.passwordHint) : nil,
-            "error": failure.map { .string($0.code) }, "message": failure.map { .string($0.explanation(language)) },
+            "error": failure.map { .string($0.code) },
+            "message": failure.map { .string($0.explanation(language)) },
             "retry_after": seconds.map { .int($0) },
         ])
     }
@@ -163,7 +171,9 @@ struct LoginRoutes: Sendable {
         if known.login.stage == .expired {
             return Problem(
                 409, "login_expired",
-                .init("This connection was not finished in time; start again", "Подключение не завершено вовремя; начните заново"))
+                .init(
+                    "This connection was not finished in time; start again",
+                    "Подключение не завершено вовремя; начните заново"))
         }
         if let failure = known.login.failure { return failure }
         return Problem(

@@ -27,12 +27,16 @@ struct ReadDesk: Sendable {
     // MARK: - The streams
 
     func members(
-        of group: String, from cursor: ReadCursor?, _ filter: MemberFilter, _ bounds: Bounds, for account: LinkedAccount,
+        of group: String, from cursor: ReadCursor?, _ filter: MemberFilter, _ bounds: Bounds,
+        for account: LinkedAccount,
         _ subject: Journal.Subject, _ language: Language
     ) async throws -> Response {
-        guard let start = try place(cursor, default: .members(0), { if case .members(let at) = $0 { at } else { nil } })
+        guard
+            let start = try place(
+                cursor, default: .members(0), { if case .members(let at) = $0 { at } else { nil } })
         else { throw wrongCursor }
-        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds.limit) { client in
+        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds.limit)
+        { client in
             let community = try await client.community(resolver.chat(group, for: client))
             return (
                 head(community),
@@ -53,11 +57,15 @@ struct ReadDesk: Sendable {
         _ subject: Journal.Subject, _ language: Language
     ) async throws -> Response {
         guard
-            let start = try place(cursor, default: .messages(before: 0), {
-                if case .messages(let before) = $0 { before } else { nil }
-            })
+            let start = try place(
+                cursor, default: .messages(before: 0),
+                {
+                    if case .messages(let before) = $0 { before } else { nil }
+                })
         else { throw wrongCursor }
-        return try await stream(.readMessages, account, subject, language, from: .messages(before: start), bounds.limit) {
+        return try await stream(
+            .readMessages, account, subject, language, from: .messages(before: start), bounds.limit
+        ) {
             client in
             let community = try await client.community(resolver.chat(group, for: client))
             return (
@@ -72,15 +80,20 @@ struct ReadDesk: Sendable {
     }
 
     func comments(
-        of group: String, post: MessageID, from cursor: ReadCursor?, _ bounds: Bounds, for account: LinkedAccount,
+        of group: String, post: MessageID, from cursor: ReadCursor?, _ bounds: Bounds,
+        for account: LinkedAccount,
         _ subject: Journal.Subject, _ language: Language
     ) async throws -> Response {
         guard
-            let start = try place(cursor, default: .comments(before: 0), {
-                if case .comments(let before) = $0 { before } else { nil }
-            })
+            let start = try place(
+                cursor, default: .comments(before: 0),
+                {
+                    if case .comments(let before) = $0 { before } else { nil }
+                })
         else { throw wrongCursor }
-        return try await stream(.readComments, account, subject, language, from: .comments(before: start), bounds.limit) {
+        return try await stream(
+            .readComments, account, subject, language, from: .comments(before: start), bounds.limit
+        ) {
             client in
             let chat = try await resolver.chat(group, for: client)
             let thread = try await client.thread(of: post, in: chat)
@@ -101,14 +114,17 @@ struct ReadDesk: Sendable {
     /// Communities by words. Few by Telegram's design, so they come in one piece; each with what it takes to
     /// judge whether it can be worked with.
     func search(
-        _ query: String, limit: Int, for account: LinkedAccount, _ subject: Journal.Subject, _ language: Language
+        _ query: String, limit: Int, for account: LinkedAccount, _ subject: Journal.Subject,
+        _ language: Language
     ) async throws -> Response {
         try await stream(.search, account, subject, language, from: .members(0), Int64(limit)) { client in
             let found = Array(try await client.searchCommunities(query).prefix(limit))
             return (
                 ["type": "start", "total": .int(Int64(found.count))],
                 { cursor in
-                    guard case .members(let index) = cursor, index < found.count else { return Piece(lines: [], next: nil) }
+                    guard case .members(let index) = cursor, index < found.count else {
+                        return Piece(lines: [], next: nil)
+                    }
                     let at = index + 1
                     guard let community = try await usable(found[Int(index)], client) else {
                         return Piece(lines: [], next: .members(at))
@@ -116,7 +132,10 @@ struct ReadDesk: Sendable {
                     return Piece(
                         lines: [
                             .object(
-                                [JSONMember("type", "community"), JSONMember("cursor", .string(ReadCursor.members(at).text))]
+                                [
+                                    JSONMember("type", "community"),
+                                    JSONMember("cursor", .string(ReadCursor.members(at).text)),
+                                ]
                                     + (community.objectValue ?? []))
                         ], next: .members(at))
                 }
@@ -146,7 +165,9 @@ struct ReadDesk: Sendable {
     private func stream(
         _ action: Action, _ account: LinkedAccount, _ subject: Journal.Subject, _ language: Language,
         from start: ReadCursor, _ limit: Int64?,
-        _ prepare: (TelegramClient) async throws -> (head: JSONValue, page: @Sendable (ReadCursor) async throws -> Piece)
+        _ prepare: (TelegramClient) async throws -> (
+            head: JSONValue, page: @Sendable (ReadCursor) async throws -> Piece
+        )
     ) async throws -> Response {
         let begun = time.uptime
         let (session, client) = try await sessions.borrow(account)
@@ -178,11 +199,14 @@ struct ReadDesk: Sendable {
                     if !lines.isEmpty { try await writer.write(lines.map { $0.text + "\n" }.joined()) }
                     count += Int64(lines.count)
                     let isCut = limit.map { count >= $0 } ?? false
-                    if let last = lines.last?["cursor"]?.stringValue.flatMap({ ReadCursor($0) }) { cursor = last }
+                    if let last = lines.last?["cursor"]?.stringValue.flatMap({ ReadCursor($0) }) {
+                        cursor = last
+                    }
                     guard let next = current.next, !isCut else {
                         let isWhole = current.next == nil && lines.count == current.lines.count
                         let end: JSONValue = [
-                            "type": "end", "cursor": .string(cursor.text), "count": .int(count), "complete": .bool(isWhole),
+                            "type": "end", "cursor": .string(cursor.text), "count": .int(count),
+                            "complete": .bool(isWhole),
                         ]
                         try await writer.write(end.text + "\n")
                         break
@@ -194,11 +218,14 @@ struct ReadDesk: Sendable {
             } catch let error as TelegramFailure {
                 let failure = SendFailure(error)
                 await journal.write(
-                    action, .error, subject, code: failure.code.rawValue, ["count": .int(count)], time.uptime - begun)
+                    action, .error, subject, code: failure.code.rawValue, ["count": .int(count)],
+                    time.uptime - begun)
                 let line: JSONValue = .object(present: [
                     "type": "error", "error": .string(failure.code.rawValue),
-                    "message": .string(failure.explanation(language)), "original_error": .string(failure.original),
-                    "retry_after": failure.retryAfter.map { .int($0) }, "can_retry": .bool(failure.code.canRetry),
+                    "message": .string(failure.explanation(language)),
+                    "original_error": .string(failure.original),
+                    "retry_after": failure.retryAfter.map { .int($0) },
+                    "can_retry": .bool(failure.code.canRetry),
                     "cursor": .string(cursor.text), "count": .int(count),
                 ])
                 try await writer.write(line.text + "\n")
@@ -231,7 +258,9 @@ struct ReadDesk: Sendable {
 
     private var wrongCursor: ValidationError {
         ValidationError([
-            FieldError("cursor", "wrong_cursor", .init("This cursor is of another stream", "Этот курсор от другого потока"))
+            FieldError(
+                "cursor", "wrong_cursor",
+                .init("This cursor is of another stream", "Этот курсор от другого потока"))
         ])
     }
 
@@ -253,13 +282,16 @@ extension Community {
     func json(hasComments: Bool?) -> JSONValue {
         .object(present: [
             "chat_id": .int(chat.rawValue), "kind": .string(kind.rawValue), "title": .string(title),
-            "username": JSONValue(username), "description": .string(description), "member_count": JSONValue(memberCount),
+            "username": JSONValue(username), "description": .string(description),
+            "member_count": JSONValue(memberCount),
             "can_list_members": .bool(canListMembers), "hides_members": .bool(hidesMembers),
             "member_list_cap": memberListCap == .max ? .null : .int(Int64(memberListCap)),
-            "linked_chat_id": linkedChat.map { .int($0.rawValue) } ?? .null, "is_member": .bool(standing.isMember),
+            "linked_chat_id": linkedChat.map { .int($0.rawValue) } ?? .null,
+            "is_member": .bool(standing.isMember),
             "is_admin": .bool(standing.isAdministrator), "may_invite": .bool(mayInvite),
             "refuses_direct_adds": .bool(refusesDirectAdds), "needs_approval": .bool(needsApproval),
-            "is_public": .bool(isPublic), "is_scam": .bool(isScam), "has_comments": hasComments.map { .bool($0) },
+            "is_public": .bool(isPublic), "is_scam": .bool(isScam),
+            "has_comments": hasComments.map { .bool($0) },
         ])
     }
 }
@@ -287,11 +319,15 @@ extension Person {
 
 extension Member {
     func json(cursor: ReadCursor) -> JSONValue {
-        var sentAs: Int64?
-        if case .chat(let chat) = sender { sentAs = chat.rawValue }
+        var (userID, sentAs): (Int64?, Int64?) = (nil, nil)
+        switch sender {
+        case .person(let id): userID = id
+        case .chat(let chat): sentAs = chat.rawValue
+        }
         return .object(present: [
-            "type": "member", "cursor": .string(cursor.text), "user": person?.json ?? .null,
-            "chat_id": sentAs.map { .int($0) }, "is_admin": .bool(standing.isAdministrator),
+            "type": "member", "cursor": .string(cursor.text), "user_id": userID.map { .int($0) },
+            "user": person?.json ?? .null, "chat_id": sentAs.map { .int($0) },
+            "is_admin": .bool(standing.isAdministrator),
             "joined_at": JSONValue(joinedAt), "inviter_id": inviter.map { .int($0) },
         ])
     }
@@ -322,7 +358,8 @@ extension ChatMessage {
             "sender_id": senderID.map { .int($0) }, "sender_chat_id": senderChat.map { .int($0) },
             "author": author?.json, "signature": authorSignature.isEmpty ? nil : .string(authorSignature),
             "kind": .string(word), "media": media.map { .string($0) }, "file_id": fileID.map { .string($0) },
-            "album_id": albumID == 0 ? nil : .int(albumID), "text": .string(text), "views": .int(Int64(views)),
+            "album_id": albumID == 0 ? nil : .int(albumID), "text": .string(text),
+            "views": .int(Int64(views)),
             "forwards": .int(Int64(forwards)), "comments": comments.map { .int(Int64($0)) },
             "reply_to": replyTo.map { .int($0) }, "is_channel_post": .bool(isChannelPost),
         ])

@@ -58,13 +58,16 @@ final class Resolver: Sendable {
                 guard case .person(let person) = try await client.resolve(reference) else {
                     throw SendFailure(.invalidUsername, original: "this is a group, not a person")
                 }
-                if person.kind == .deleted { throw SendFailure(.userNotFound, original: "the account is deleted") }
+                if person.kind == .deleted {
+                    throw SendFailure(.userNotFound, original: "the account is deleted")
+                }
                 memory.withLock { memory in
                     if memory.people.count >= Self.most { memory.people = [:] }
                     memory.people[key] = person.id
                 }
                 return person.id
-            } catch let failure as TelegramFailure where failure.blame == .target || failure.blame == .ourData {
+            } catch let failure as TelegramFailure where failure.blame == .target || failure.blame == .ourData
+            {
                 // Another way to name the same person may lead to them.
                 refusal = failure
             }
@@ -94,13 +97,15 @@ struct Target: Equatable, Sendable {
         var references: [TelegramReference] = []
         if let userID { references.append(.person(userID)) }
         if let username {
-            guard let reference = TelegramReference(username.hasPrefix("@") ? username : Self.plain(username)),
+            guard
+                let reference = TelegramReference(username.hasPrefix("@") ? username : Self.plain(username)),
                 case .username = reference
             else { throw SendFailure(.invalidUsername, original: "USERNAME_INVALID") }
             references.append(reference)
         }
         if let phone {
-            guard let reference = TelegramReference(phone.hasPrefix("+") ? phone : "+\(phone)"), case .phone = reference
+            guard let reference = TelegramReference(phone.hasPrefix("+") ? phone : "+\(phone)"),
+                case .phone = reference
             else { throw SendFailure(.invalidUsername, original: "Phone number is invalid") }
             references.append(reference)
         }
@@ -108,5 +113,7 @@ struct Target: Equatable, Sendable {
     }
 
     /// A bare name that is all digits is no id here: it was given as a name.
-    private static func plain(_ text: String) -> String { text.contains("/") || text.contains(":") ? text : "@\(text)" }
+    private static func plain(_ text: String) -> String {
+        text.contains("/") || text.contains(":") ? text : "@\(text)"
+    }
 }

@@ -102,7 +102,8 @@ struct SendDesk: Sendable {
         try await store.begin(wish.attempt)
         do {
             switch try await client.add(person, to: chat) {
-            case .alreadyMember: return .failed(SendFailure(.alreadyParticipant, original: "USER_ALREADY_PARTICIPANT"))
+            case .alreadyMember:
+                return .failed(SendFailure(.alreadyParticipant, original: "USER_ALREADY_PARTICIPANT"))
             case .refused(let reason):
                 return .failed(SendFailure(FailureCode(reason), original: reason.rawValue))
             case .accepted: break
@@ -133,7 +134,8 @@ struct SendDesk: Sendable {
         case .yes, .unknown: break
         case .deleted: return .failed(SendFailure(.userNotFound, original: "the account is deleted"))
         case .costsStars: return .failed(SendFailure(.privacyRestricted, original: "ALLOW_PAYMENT_REQUIRED"))
-        case .restrictsNewChats: return .failed(SendFailure(.privacyRestricted, original: "PRIVACY_PREMIUM_REQUIRED"))
+        case .restrictsNewChats:
+            return .failed(SendFailure(.privacyRestricted, original: "PRIVACY_PREMIUM_REQUIRED"))
         }
         let chat = try await client.privateChat(with: person)
         try await store.begin(wish.attempt)
@@ -142,7 +144,9 @@ struct SendDesk: Sendable {
     }
 
     private func addContact(_ wish: SendWish, _ client: TelegramClient) async throws -> SendOutcome {
-        guard let phone = wish.target.phone else { throw SendFailure(.invalidUsername, original: "a phone number is needed") }
+        guard let phone = wish.target.phone else {
+            throw SendFailure(.invalidUsername, original: "a phone number is needed")
+        }
         try await store.begin(wish.attempt)
         let found = try await client.importContacts([
             NewContact(phone: phone, firstName: wish.name.isEmpty ? wish.target.username ?? phone : wish.name)
@@ -157,18 +161,22 @@ struct SendDesk: Sendable {
     private func lookUp(_ wish: SendWish, _ account: LinkedAccount) async throws -> SendOutcome {
         let started = try await store.startedAt(wish.attempt) ?? time.now
         do {
-            let found = try await sessions.with(account) { client in try await trace(wish, since: started, client) }
+            let found = try await sessions.with(account) { client in
+                try await trace(wish, since: started, client)
+            }
             if let found {
                 try await store.finish(wish.attempt, with: found, at: time.now)
                 return found
             }
-        } catch where error is TelegramFailure || error is SendFailure || error is IntegrationError {
+        } catch  where error is TelegramFailure || error is SendFailure || error is IntegrationError {
             log.info("send.still-in-doubt", ["account": .id(account.id), "error": .error(error)])
         }
         return .failed(SendFailure(.inDoubt))
     }
 
-    private func trace(_ wish: SendWish, since started: Timestamp, _ client: TelegramClient) async throws -> SendOutcome? {
+    private func trace(_ wish: SendWish, since started: Timestamp, _ client: TelegramClient) async throws
+        -> SendOutcome?
+    {
         let person = try await resolver.person(wish.target, for: client)
         switch wish.attempt.kind {
         case .groupInvite:

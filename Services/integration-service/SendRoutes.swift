@@ -38,10 +38,12 @@ struct SendRoutes: Sendable {
         let start = time.uptime
         let target = form.target
         let attempt = Attempt(
-            id: form.attemptID ?? "own-\(UniqueID(at: time.now, random))", userID: account.userID, accountID: account.id,
+            id: form.attemptID ?? "own-\(UniqueID(at: time.now, random))", userID: account.userID,
+            accountID: account.id,
             kind: form.kind,
             contents: [
-                target.username, target.phone, target.userID.map(String.init), form.group, form.message, form.name,
+                target.username, target.phone, target.userID.map(String.init), form.group, form.message,
+                form.name,
             ], fencingToken: form.fencingToken)
         let wish = SendWish(
             attempt: attempt, target: target, group: form.group, text: form.message, name: form.name)
@@ -52,7 +54,8 @@ struct SendRoutes: Sendable {
         } catch {
             if !(error is CancellationError) {
                 await journal.write(
-                    Action(form.kind), .error, subject, code: Problem.describing(error)?.code ?? "internal", [:],
+                    Action(form.kind), .error, subject, code: Problem.describing(error)?.code ?? "internal",
+                    [:],
                     time.uptime - start)
             }
             throw explained(error, about: target.name, in: request.language)
@@ -61,16 +64,20 @@ struct SendRoutes: Sendable {
         let details: JSONValue = answer.isRepeated ? ["repeated": true] : [:]
         switch answer.outcome {
         case .failed(let failure):
-            await journal.write(Action(form.kind), .error, subject, code: failure.code.rawValue, details, duration)
+            await journal.write(
+                Action(form.kind), .error, subject, code: failure.code.rawValue, details, duration)
             throw failure.problem(about: target.name, in: request.language)
         case .sent(let sent):
             await journal.write(Action(form.kind), .success, subject, details, duration)
             return .json(
                 [
                     "status": "success", "message_id": JSONValue(sent.messageID), "sent_at": sent.at.json,
-                    "execution_time": .double(duration.inSeconds), "target_username": JSONValue(target.username),
-                    "target_user_id": JSONValue(sent.targetUserID), "is_member": sent.isMember.map { .bool($0) } ?? .null,
-                    "attempt_id": JSONValue(form.attemptID), "repeated": .bool(answer.isRepeated), "error_code": .null,
+                    "execution_time": .double(duration.inSeconds),
+                    "target_username": JSONValue(target.username),
+                    "target_user_id": JSONValue(sent.targetUserID ?? target.userID),
+                    "is_member": sent.isMember.map { .bool($0) } ?? .null,
+                    "attempt_id": JSONValue(form.attemptID), "repeated": .bool(answer.isRepeated),
+                    "error_code": .null,
                 ] as JSONValue)
         }
     }
@@ -117,6 +124,8 @@ struct SendRoutes: Sendable {
 extension Problem {
     static let accountManagerDown = Problem(
         503, "service_down",
-        .init("account-manager does not answer just now; try again shortly", "account-manager сейчас не отвечает; повторите чуть позже")
+        .init(
+            "account-manager does not answer just now; try again shortly",
+            "account-manager сейчас не отвечает; повторите чуть позже")
     ).with(header: "Retry-After", "2").with(["service": "account-manager"])
 }

@@ -192,12 +192,14 @@ final class Sessions: Service {
         let reason = client.sessionLoss?.word ?? "unknown"
         do {
             if client.authorization != .closed { await client.destroy() }
-            guard try await accounts.end(account, session: session, as: .lost, reason: reason, at: time.now) else { return }
+            guard try await accounts.end(account, session: session, as: .lost, reason: reason, at: time.now)
+            else { return }
             wipe(session)
             guard let owner = try await accounts.account(account)?.userID else { return }
             log.warning("session.lost", ["account": .id(account), "reason": .text(reason)])
             await journal.write(
-                .sessionLost, .error, .init(user: owner, account: account, requestID: ""), code: "session_lost",
+                .sessionLost, .error, .init(user: owner, account: account, requestID: ""),
+                code: "session_lost",
                 ["reason": .string(reason)])
         } catch {
             log.error("session.loss-not-noted", ["account": .id(account), "error": .error(error)])
@@ -232,7 +234,9 @@ final class Sessions: Service {
             // Telegram names the day on which a frozen account is deleted; until then an appeal may thaw it.
             let until = notice.map { $0.deletionDate ?? time.now + .days(30) }
             try await accounts.setFreeze(account, until: until, appeal: notice?.appealLink, at: time.now)
-            guard until != nil, isNews, let owner = try await accounts.account(account)?.userID else { return }
+            guard until != nil, isNews, let owner = try await accounts.account(account)?.userID else {
+                return
+            }
             await journal.write(
                 .frozen, .error, .init(user: owner, account: account, requestID: ""), code: "account_frozen")
         } catch {
@@ -245,11 +249,17 @@ final class Sessions: Service {
             do { try await time.sleep(for: min(idle, .seconds(60))) } catch { return }
             let now = time.uptime
             let due = open.withLock { open in
-                let due = open.filter { $0.value.users == 0 && now - $0.value.lastUse >= idle }
-                for session in due.keys { open[session] = nil }
-                return due
+                open.filter { $0.value.users == 0 && now - $0.value.lastUse >= idle }.keys
             }
-            for session in due.values { await session.client.close() }
+            for session in due {
+                // In turn with who opens it: a folder is never open twice.
+                await turns.take(session) {
+                    let unused = open.withLock { open in
+                        open[session]?.users == 0 ? open.removeValue(forKey: session) : nil
+                    }
+                    await unused?.client.close()
+                }
+            }
         }
     }
 }

@@ -12,26 +12,32 @@ extension FailureCode {
         case .floodWait: self = .floodWait
         case .peerFlood, .bannedFromGroups: self = .peerFlood
         case .frozen, .frozenForGroup: self = .accountFrozen
-        case .sessionLost, .accountBanned, .accountDeactivated, .duplicatedKey, .unauthorized: self = .accountDisabled
+        case .sessionLost, .accountBanned, .accountDeactivated, .duplicatedKey, .unauthorized:
+            self = .accountDisabled
         case .inTooManyGroups, .blockedByUs, .noStars: self = .inviteFailed
         case .adminRequired: self = .adminRequired
         case .writeForbidden, .restrictedInGroup, .bannedInGroup: self = .groupRestriction
-        case .privacy, .premiumWouldAllow, .premiumRequired, .blockedUs, .paidMessages, .targetBlocked, .botNotAddable:
+        case .privacy, .premiumWouldAllow, .premiumRequired, .blockedUs, .paidMessages, .targetBlocked,
+            .botNotAddable:
             self = .privacyRestricted
         case .notMutualContact: self = .notMutualContact
         case .targetInTooManyGroups: self = .tooManyChannels
         case .targetKicked: self = .userBannedInGroup
         case .invalidName, .invalidPhone: self = .invalidUsername
         case .noSuchName, .targetDeleted, .noSuchPerson, .unknownPerson: self = .userNotFound
-        case .groupInaccessible, .groupFull, .membersInaccessible, .nothingToRead, .paidGroup, .groupDeactivated,
+        case .groupInaccessible, .groupFull, .membersInaccessible, .nothingToRead, .paidGroup,
+            .groupDeactivated,
             .staleChat, .unknownChat, .deadInviteLink, .wrongKindOfChat, .noSuchMessage:
             self = .groupRestriction
         case .alreadyParticipant: self = .alreadyParticipant
         case .serverTrouble, .couldNotAdd, .dataInaccessible, .noAnswer, .aborted, .databaseInUse, .stepAgain:
             self = .unreachable
-        case .badText, .joinRequestSent, .repeatedSend, .phoneInvalid, .phoneFlood, .passwordFlood, .signUpForbidden,
-            .codeInvalid, .codeExpired, .noAccount, .passwordInvalid, .updateRequired, .signInFailed, .noMoreCodes,
-            .startAgain, .overtakenByOtherStep, .unexpectedStep, .wrongAPIKey, .wrongDatabaseKey, .notConfigured,
+        case .badText, .joinRequestSent, .repeatedSend, .phoneInvalid, .phoneFlood, .passwordFlood,
+            .signUpForbidden,
+            .codeInvalid, .codeExpired, .noAccount, .passwordInvalid, .updateRequired, .signInFailed,
+            .noMoreCodes,
+            .startAgain, .overtakenByOtherStep, .unexpectedStep, .wrongAPIKey, .wrongDatabaseKey,
+            .notConfigured,
             .badRequest, .unknown:
             self = .inviteFailed
         }
@@ -48,7 +54,8 @@ extension SendFailure {
     func problem(about target: String?, in language: Language) -> Problem {
         var problem = Problem(code.status, code.rawValue, explanation)
             .with([
-                "error": .string(code.rawValue), "message": .string(explanation(language)), "target": JSONValue(target),
+                "error": .string(code.rawValue), "message": .string(explanation(language)),
+                "target": JSONValue(target),
                 "original_error": .string(original), "telegram_error_type": .string(telegramType),
                 "fault": .string(code.fault.rawValue), "can_retry": .bool(code.canRetry),
             ])
@@ -81,7 +88,8 @@ extension LoginFailure {
         case .sessionLost, .accountDeactivated, .duplicatedKey, .unauthorized:
             self = .sessionLost(reason: failure.message)
         case .wrongAPIKey, .notConfigured, .wrongDatabaseKey: self = .misconfigured
-        case .serverTrouble, .noAnswer, .aborted, .dataInaccessible, .databaseInUse, .stepAgain, .signInFailed:
+        case .serverTrouble, .noAnswer, .aborted, .dataInaccessible, .databaseInUse, .stepAgain,
+            .signInFailed:
             self = .unreachable
         default: self = .other(failure.message)
         }
@@ -128,7 +136,9 @@ extension IntegrationError: ProblemConvertible {
         case .accountNotConnected:
             Problem(
                 409, "account_not_connected",
-                .init("This account is not connected; connect it again", "Этот аккаунт не подключён; подключите его заново"))
+                .init(
+                    "This account is not connected; connect it again",
+                    "Этот аккаунт не подключён; подключите его заново"))
         case .accountTaken: LoginFailure.accountTaken.problem
         case .tooManyLogins(let limit):
             Problem(
@@ -138,11 +148,15 @@ extension IntegrationError: ProblemConvertible {
                     "Уже начато подключений: \(limit); завершите одно или подождите пять минут")
             ).with(header: "Retry-After", "300")
         case .botTaken:
-            Problem(409, "bot_exists", .init("This bot is in your list already", "Этот бот уже есть в вашем списке"))
+            Problem(
+                409, "bot_exists",
+                .init("This bot is in your list already", "Этот бот уже есть в вашем списке"))
         case .channelTaken:
             Problem(
                 409, "channel_exists",
-                .init("This group or channel is in your list already", "Эта группа или канал уже есть в вашем списке"))
+                .init(
+                    "This group or channel is in your list already",
+                    "Эта группа или канал уже есть в вашем списке"))
         case .leaseLost(let newest):
             Problem(
                 409, "lease_lost",
@@ -153,9 +167,12 @@ extension IntegrationError: ProblemConvertible {
         case .attemptReused:
             Problem(
                 422, "attempt_reused",
-                .init("This attempt_id was used for another send", "Этот attempt_id уже использован для другой отправки"))
+                .init(
+                    "This attempt_id was used for another send",
+                    "Этот attempt_id уже использован для другой отправки"))
         case .busy:
-            Problem.unavailable(.init("Try again shortly", "Повторите чуть позже")).with(header: "Retry-After", "2")
+            Problem.unavailable(.init("Try again shortly", "Повторите чуть позже")).with(
+                header: "Retry-After", "2")
         }
     }
 }

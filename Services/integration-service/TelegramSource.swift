@@ -39,6 +39,7 @@ public struct TelegramSource: Sendable {
         }
         return TelegramSource(
             try TDLibTransport(path: path),
-            TelegramApplication(apiID: id, apiHash: hash, version: platformVersion), botAPI: "https://api.telegram.org")
+            TelegramApplication(apiID: id, apiHash: hash, version: platformVersion),
+            botAPI: "https://api.telegram.org")
     }
 }

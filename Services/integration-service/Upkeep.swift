@@ -19,7 +19,7 @@ struct NoticeCourier: Service {
     func run() async throws {
         try await readiness.wait(time)
         while true {
-            do { try await deliverDue() } catch where !(error is CancellationError) {
+            do { try await deliverDue() } catch  where !(error is CancellationError) {
                 log.warning("notices.not-read", ["error": .error(error)])
             }
             try await time.sleep(for: Self.interval)
@@ -35,13 +35,16 @@ struct NoticeCourier: Service {
                     throw Refused(status: status)
                 }
                 try await notices.delivered(pending.id)
-            } catch where !(error is CancellationError) {
+            } catch  where !(error is CancellationError) {
                 let backoff = Backoff(first: .seconds(1), ceiling: .minutes(1))
                 try await notices.postpone(
                     pending.id, until: time.now + backoff.delay(after: pending.attempts + 1, random))
                 log.warning(
                     "notice.not-delivered",
-                    ["account": .id(pending.accountID), "attempt": .int(pending.attempts + 1), "error": .error(error)])
+                    [
+                        "account": .id(pending.accountID), "attempt": .int(pending.attempts + 1),
+                        "error": .error(error),
+                    ])
             }
         }
     }
@@ -49,9 +52,9 @@ struct NoticeCourier: Service {
     private struct Refused: Error { let status: Int }
 
     private func deliver(_ pending: PendingNotice) async throws -> Int {
-        let user = UserIdentity(id: pending.userID, email: "", tokenID: "")
         func ask(_ method: HTTP.Method, _ path: String, _ body: JSONValue? = nil) async throws -> Int {
-            let answer = try await peers.ask("account-manager", method, path, onBehalfOf: user, body: body)
+            // For the service itself: nobody is signed in when a session is lost.
+            let answer = try await peers.ask("account-manager", method, path, body: body)
             _ = try await answer.body.collect(upTo: 1 << 20)
             return answer.status
         }
@@ -64,7 +67,10 @@ struct NoticeCourier: Service {
         case .connected(let phone):
             return try await ask(
                 .post, "/internal/accounts",
-                ["account_id": pending.accountID.json, "user_id": .int(pending.userID), "phone": .string(phone)])
+                [
+                    "account_id": pending.accountID.json, "user_id": .int(pending.userID),
+                    "phone": .string(phone),
+                ])
         case .disconnected: return try await ask(.delete, "/internal/accounts/\(pending.accountID)")
         case .lost(let reason):
             let isBanned = reason.hasPrefix("USER_DEACTIVATED")
@@ -94,7 +100,7 @@ struct Janitor: Service {
     func run() async throws {
         try await readiness.wait(time)
         while true {
-            do { try await tidy() } catch where !(error is CancellationError) {
+            do { try await tidy() } catch  where !(error is CancellationError) {
                 log.warning("integration.not-tidied", ["error": .error(error)])
             }
             try await time.sleep(for: Self.interval)
@@ -131,7 +137,7 @@ struct Settlement: Service {
                     log.warning("sends.settled", ["withdrawn": .int(withdrawn), "in_doubt": .int(inDoubt)])
                 }
                 gate.open()
-            } catch where !(error is CancellationError) {
+            } catch  where !(error is CancellationError) {
                 log.warning("sends.not-settled", ["error": .error(error)])
                 try await time.sleep(for: .seconds(1))
             }

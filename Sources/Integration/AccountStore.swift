@@ -14,7 +14,7 @@ public struct AccountStore: Sendable {
     public struct Connected: Sendable {
         public let account: LinkedAccount
         /// The session this one has replaced; it has to be ended.
-        public let replaced: UniqueID?
+        public let replaced: (session: UniqueID, sealedKey: String)?
     }
 
     /// Makes the finished login an account, or gives a known account its new session; and notes that
@@ -34,10 +34,11 @@ public struct AccountStore: Sendable {
                 guard taken.isEmpty else { throw IntegrationError.accountTaken }
                 let before = try transaction.run(
                     """
-                    SELECT session_id FROM telegram_accounts
+                    SELECT session_id, sealed_key FROM telegram_accounts
                     WHERE user_id = \(login.userID) AND telegram_user_id = \(profile.telegramUserID)
+                        AND session_id IS NOT NULL AND session_id <> \(login.id)
                     """
-                ).first?.optionalUUID("session_id")
+                ).first.map { (session: try $0.uuid("session_id"), sealedKey: try $0.text("sealed_key")) }
                 let rows = try transaction.run(
                     """
                     INSERT INTO telegram_accounts (id, user_id, telegram_user_id, phone, username, first_name,
@@ -59,7 +60,7 @@ public struct AccountStore: Sendable {
                     UPDATE telegram_logins SET stage = 'done', account_id = \(account.id) WHERE id = \(login.id)
                     """)
                 try transaction.note(.connected(phone: profile.phone), of: account, id: notice, at: now)
-                return Connected(account: account, replaced: before == login.id ? nil : before)
+                return Connected(account: account, replaced: before)
             }
         } catch StorageError.uniqueViolation {
             // Two users finished with the same account at the same moment; this one was second.

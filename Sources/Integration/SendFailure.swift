@@ -179,13 +179,13 @@ public enum SendOutcome: Equatable, Sendable {
 }
 
 extension SendOutcome {
-    /// As it is kept, so that a repeated attempt gets the same answer.
+    /// As it is kept, so that a repeated attempt gets the same answer. Whom it was for is not kept: who asks
+    /// again says so again.
     var stored: JSONValue {
         switch self {
         case .sent(let sent):
             .object(present: [
                 "message_id": sent.messageID.map { .int($0) },
-                "target_user_id": sent.targetUserID.map { .int($0) },
                 "at": sent.at.json, "is_member": sent.isMember.map { .bool($0) },
             ])
         case .failed(let failure):
@@ -207,8 +207,7 @@ extension SendOutcome {
             guard let at = stored["at"]?.stringValue.flatMap({ Timestamp($0) }) else { return nil }
             self = .sent(
                 Sent(
-                    messageID: stored["message_id"]?.intValue,
-                    targetUserID: stored["target_user_id"]?.intValue, at: at,
+                    messageID: stored["message_id"]?.intValue, at: at,
                     isMember: stored["is_member"]?.boolValue))
         }
     }

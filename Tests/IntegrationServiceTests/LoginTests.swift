@@ -11,7 +11,9 @@ import Testing
     }
 
     @Test(arguments: Engine.available)
-    func `by QR and a password leads from the first request to the account in the list`(engine: Engine) async throws {
+    func `by QR and a password leads from the first request to the account in the list`(engine: Engine)
+        async throws
+    {
         let office = try await Office(engine, telegram())
         try await office.open { run in
             let user = run.user(1)
@@ -64,7 +66,8 @@ import Testing
             // account-manager hears of it.
             try await eventually("account-manager is told") {
                 office.neighbour.made.contains {
-                    $0.method == "POST" && $0.path == "/internal/accounts" && $0.body["account_id"] == done["account"]["id"]
+                    $0.method == "POST" && $0.path == "/internal/accounts"
+                        && $0.body["account_id"] == done["account"]["id"]
                         && $0.body["user_id"] == 1 && $0.body["phone"] == "+15550000012"
                 }
             }
@@ -83,17 +86,20 @@ import Testing
             #expect(sent["timeout"] == 60)
             let resent = await user.post("/api/v1/telegram/resend-code", ["phone": "+15550000012"])
             #expect(resent["status"] == "code_sent")
-            let wrong = await user.post("/api/v1/telegram/verify", ["phone": "+15550000012", "code": "00000"])
+            let wrong = await user.post(
+                "/api/v1/telegram/verify", ["phone": "+15550000012", "code": "00000"])
             #expect(wrong.status == 400)
             #expect(wrong.code == "code_invalid")
             let id = sent["connection_id"]
             let half = await user.post("/api/v1/telegram/verify", ["connection_id": id, "code": "12345"])
             #expect(half["status"] == "2fa_required")
-            let mistyped = await user.post("/api/v1/telegram/verify", ["connection_id": id, "password": "nope"])
+            let mistyped = await user.post(
+                "/api/v1/telegram/verify", ["connection_id": id, "password": "nope"])
             #expect(mistyped["status"] == "2fa_required")
             #expect(mistyped["error"] == "password_wrong")
             let done = await user.post(
-                "/api/v1/telegram/verify", ["connection_id": id, "code": "12345", "password": "correct horse"])
+                "/api/v1/telegram/verify",
+                ["connection_id": id, "code": "12345", "password": "correct horse"])
             #expect(done["status"] == "success")
             #expect(done["account"]["telegram_user_id"] == 12)
         }
@@ -115,7 +121,8 @@ import Testing
         }
         #expect(office.telegram.scan(link, as: 12))
         try await eventually("the password is asked for") {
-            await second.user(1).post("/api/v1/telegram/qr-check", ["connection_id": id])["status"] == "2fa_required"
+            await second.user(1).post("/api/v1/telegram/qr-check", ["connection_id": id])["status"]
+                == "2fa_required"
         }
         await second.stop()
 
@@ -138,7 +145,8 @@ import Testing
             // A page that asks again gets the same code.
             #expect(await user.get("/api/v1/telegram/qr-code")["connection_id"] == id)
             office.time.advance(by: .seconds(299))
-            #expect(await user.post("/api/v1/telegram/qr-check", ["connection_id": id])["status"] == "waiting")
+            #expect(
+                await user.post("/api/v1/telegram/qr-check", ["connection_id": id])["status"] == "waiting")
             office.time.advance(by: .seconds(1))
             let expired = await user.post("/api/v1/telegram/qr-check", ["connection_id": id])
             #expect(expired["status"] == "expired")
@@ -173,7 +181,9 @@ import Testing
             let stranger = run.user(2)
             #expect(await stranger.post("/api/v1/telegram/qr-check", ["connection_id": id]).status == 404)
             #expect(await stranger.post("/api/v1/telegram/qr-check").status == 404)
-            #expect(await stranger.post("/api/v1/telegram/verify", ["connection_id": id, "code": "12345"]).status == 404)
+            #expect(
+                await stranger.post("/api/v1/telegram/verify", ["connection_id": id, "code": "12345"]).status
+                    == 404)
             #expect(await stranger.post("/api/v1/telegram/resend-code", ["connection_id": id]).status == 404)
             let own = await stranger.get("/api/v1/telegram/qr-code")
             #expect(own["connection_id"] != id)
@@ -206,8 +216,10 @@ import Testing
             #expect(unknown.status == 400)
             #expect(unknown.code == "phone_invalid")
             office.telegram.refuse("setAuthenticationPhoneNumber", (400, "PHONE_NUMBER_BANNED"))
-            #expect(await user.post("/api/v1/telegram/connect", ["phone": "+15550000011"]).code == "phone_banned")
-            office.telegram.refuse("setAuthenticationPhoneNumber", (429, "Too Many Requests: retry after 3600"))
+            #expect(
+                await user.post("/api/v1/telegram/connect", ["phone": "+15550000011"]).code == "phone_banned")
+            office.telegram.refuse(
+                "setAuthenticationPhoneNumber", (429, "Too Many Requests: retry after 3600"))
             let flood = await user.post("/api/v1/telegram/connect", ["phone": "+15550000011"])
             #expect(flood.status == 429)
             #expect(flood.headers["Retry-After"] == "3600")
@@ -229,7 +241,9 @@ import Testing
             #expect(office.telegram.openClients == 0)
             #expect(await user.get("/api/v1/telegram/accounts")["total"] == 0)
             try await eventually("account-manager is told") {
-                office.neighbour.made.contains { $0.method == "DELETE" && $0.path == "/internal/accounts/\(account)" }
+                office.neighbour.made.contains {
+                    $0.method == "DELETE" && $0.path == "/internal/accounts/\(account)"
+                }
             }
             #expect(try await run.connected(11, of: 1, office.telegram) == account)
         }
@@ -250,7 +264,9 @@ import Testing
                 return shown["is_active"] == false && shown["reason"] == "SESSION_REVOKED"
             }
             try await eventually("account-manager hears of both, in their order") {
-                let told = office.neighbour.made.filter { $0.path == "/api/v1/account-manager/handle-error/\(account)" }
+                let told = office.neighbour.made.filter {
+                    $0.path == "/api/v1/account-manager/handle-error/\(account)"
+                }
                 return told.map { $0.body["error_type"] } == ["frozen", "auth_key_error"]
             }
             let send = await user.post(
@@ -275,7 +291,6 @@ import Testing
                 ["invite_type": "direct_message", "target_username": "boris", "message": "hello"])
             #expect(sent["status"] == "success", "\(sent.text)")
             #expect(office.telegram.openClients == 1)
-            // Unused for half an hour, it is closed again.
         }
     }
 }

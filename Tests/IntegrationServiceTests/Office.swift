@@ -58,7 +58,8 @@ final class Neighbour: Responder {
     func answer(_ request: Request) async -> Response {
         let bytes = (try? await request.body.collect(upTo: 64 << 20)) ?? []
         let call = Call(
-            method: request.method.rawValue, path: request.path, query: request.query.raw, headers: request.headers,
+            method: request.method.rawValue, path: request.path, query: request.query.raw,
+            headers: request.headers,
             body: (try? JSONValue(parsing: bytes)) ?? .int(Int64(bytes.count)))
         calls.withLock { $0.append(call) }
         return answers.withLock { $0 }(call) ?? .json(["fine": true] as JSONValue)
@@ -121,7 +122,8 @@ final class Office: Sendable {
             }
             queues = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite").open("queues")
             broker = SQLBroker(
-                queues, queues: UserDeletion.queues, metrics: BrokerMetrics(Metrics()), time: SystemTime(), log: log)
+                queues, queues: UserDeletion.queues, metrics: BrokerMetrics(Metrics()), time: SystemTime(),
+                log: log)
             service = try await assemble(definition, resources, broker: broker)
             tokens = resources.tokens
             time = office.time
@@ -202,13 +204,15 @@ struct Caller: Sendable {
     func delete(_ path: String) async -> Answer { await ask(.delete, path) }
 
     func ask(
-        _ method: HTTP.Method, _ path: String, _ query: Query = Query(), body: JSONValue? = nil, headers: Headers = [:]
+        _ method: HTTP.Method, _ path: String, _ query: Query = Query(), body: JSONValue? = nil,
+        headers: Headers = [:]
     ) async -> Answer {
         await ask(method, path, query, bytes: body?.bytes, headers: headers)
     }
 
     func ask(
-        _ method: HTTP.Method, _ path: String, _ query: Query = Query(), bytes: Bytes?, headers extra: Headers = [:]
+        _ method: HTTP.Method, _ path: String, _ query: Query = Query(), bytes: Bytes?,
+        headers extra: Headers = [:]
     ) async -> Answer {
         var headers = extra
         if let token { headers["Authorization"] = "Bearer \(token)" }
@@ -217,7 +221,11 @@ struct Caller: Sendable {
         if bytes != nil, headers["Content-Type"] == nil { headers["Content-Type"] = "application/json" }
         let request = Request(method, path, query: query, headers: headers, body: Body(bytes ?? []))
         let response: Response
-        if let quick = router.answerAtOnce(request) { response = quick } else { response = await router.answer(request) }
+        if let quick = router.answerAtOnce(request) {
+            response = quick
+        } else {
+            response = await router.answer(request)
+        }
         let text = (try? await response.collect()).map { String(decoding: $0, as: UTF8.self) } ?? ""
         return Answer(status: response.status, headers: response.headers, text: text)
     }
@@ -237,14 +245,17 @@ func eventually(
 
 extension Office.Run {
     /// An account of the user's, connected by QR code.
-    func connected(_ telegramUser: Int64, of user: Int64 = 1, _ telegram: ScriptedTelegram) async throws -> String {
+    func connected(_ telegramUser: Int64, of user: Int64 = 1, _ telegram: ScriptedTelegram) async throws
+        -> String
+    {
         let caller = self.user(user)
         let shown = await caller.get("/api/v1/telegram/qr-code")
         try #require(shown.status == 200, "\(shown.text)")
         try #require(telegram.scan(shown["qr_link"].stringValue ?? "", as: telegramUser))
         var account: String?
         try await eventually("the account is connected") {
-            let check = await caller.post("/api/v1/telegram/qr-check", ["connection_id": shown["connection_id"]])
+            let check = await caller.post(
+                "/api/v1/telegram/qr-check", ["connection_id": shown["connection_id"]])
             account = check["account"]["id"]?.stringValue
             return account != nil
         }

@@ -69,10 +69,14 @@ final class ScriptedTelegram: TelegramTransport {
 
     var ledger: [Effect] { state.withLock { $0.ledger } }
     func count(of method: String) -> Int { state.withLock { $0.requests[method] ?? 0 } }
-    func members(of name: String) -> [Int64] { state.withLock { $0.groups.first { $0.name == name }?.members ?? [] } }
+    func members(of name: String) -> [Int64] {
+        state.withLock { $0.groups.first { $0.name == name }?.members ?? [] }
+    }
 
     /// The next requests of this kind get these errors.
-    func refuse(_ method: String, _ errors: (Int64, String)...) { state.withLock { $0.errors[method] = errors } }
+    func refuse(_ method: String, _ errors: (Int64, String)...) {
+        state.withLock { $0.errors[method] = errors }
+    }
 
     /// So many get through first.
     func refuseLater(_ method: String, after count: Int, _ error: (Int64, String)) {
@@ -99,7 +103,8 @@ final class ScriptedTelegram: TelegramTransport {
     /// Somebody scans the code with the account's own app.
     func scan(_ link: String, as user: Int64) -> Bool {
         let found = state.withLock { state -> (ClientID, [JSONValue])? in
-            guard let id = state.clients.first(where: { $0.value.link == link })?.key, let person = state.people[user],
+            guard let id = state.clients.first(where: { $0.value.link == link })?.key,
+                let person = state.people[user],
                 let folder = state.clients[id]?.directory
             else { return nil }
             state.clients[id]?.link = nil
@@ -132,7 +137,9 @@ final class ScriptedTelegram: TelegramTransport {
         }
         for id in clients {
             state.withLock { $0.receive }?(
-                .log("[ 2][t 8][0][AuthManager.cpp:943][#\(id)][!AuthManager]\tLost authorization because of SESSION_REVOKED"))
+                .log(
+                    "[ 2][t 8][0][AuthManager.cpp:943][#\(id)][!AuthManager]\tLost authorization because of SESSION_REVOKED"
+                ))
             for name in ["authorizationStateLoggingOut", "authorizationStateClosed"] {
                 let event = state.withLock { $0.move(id, ["@type": .string(name)]) }
                 deliver([event], to: id)
@@ -154,7 +161,9 @@ final class ScriptedTelegram: TelegramTransport {
     }
 
     var openClients: Int {
-        state.withLock { state in state.clients.values.filter { $0.state.kind != "authorizationStateClosed" }.count }
+        state.withLock { state in
+            state.clients.values.filter { $0.state.kind != "authorizationStateClosed" }.count
+        }
     }
 
     // MARK: - The transport
@@ -168,7 +177,9 @@ final class ScriptedTelegram: TelegramTransport {
     }
 
     /// Each start is a process of its own, as it were; the last one hears.
-    func start(_ receive: @escaping @Sendable (TransportEvent) -> Void) { state.withLock { $0.receive = receive } }
+    func start(_ receive: @escaping @Sendable (TransportEvent) -> Void) {
+        state.withLock { $0.receive = receive }
+    }
 
     func run() async throws {
         let (stream, continuation) = AsyncStream<Never>.makeStream()
@@ -214,7 +225,8 @@ final class ScriptedTelegram: TelegramTransport {
     }
 
     static let waitPassword: JSONValue = [
-        "@type": "authorizationStateWaitPassword", "password_hint": "my hint", "has_recovery_email_address": false,
+        "@type": "authorizationStateWaitPassword", "password_hint": "my hint",
+        "has_recovery_email_address": false,
     ]
 }
 
@@ -253,14 +265,19 @@ extension ScriptedTelegram.State {
         case "requestQrCodeAuthentication": return [newLink(id), ok]
         case "setAuthenticationPhoneNumber":
             let phone = request["phone_number"]?.stringValue ?? ""
-            guard let user = people.first(where: { !$0.value.phone.isEmpty && "+\($0.value.phone)" == phone })?.key else {
+            guard
+                let user = people.first(where: { !$0.value.phone.isEmpty && "+\($0.value.phone)" == phone })?
+                    .key
+            else {
                 return [.failure(400, "PHONE_NUMBER_INVALID")]
             }
             clients[id]?.user = user
             return [move(id, Self.waitCode(phone)), ok]
         case "resendAuthenticationCode": return [move(id, Self.waitCode("+1")), ok]
         case "checkAuthenticationCode":
-            guard request["code"]?.stringValue == ScriptedTelegram.code else { return [.failure(400, "PHONE_CODE_INVALID")] }
+            guard request["code"]?.stringValue == ScriptedTelegram.code else {
+                return [.failure(400, "PHONE_CODE_INVALID")]
+            }
             if people[me]?.password != nil {
                 awaitingPassword[clients[id]?.directory ?? ""] = me
                 return [move(id, ScriptedTelegram.waitPassword), ok]
@@ -281,11 +298,15 @@ extension ScriptedTelegram.State {
             awaitingPassword[folder] = nil
             clients[id]?.link = nil
             return [
-                move(id, ["@type": "authorizationStateLoggingOut"]), move(id, ["@type": "authorizationStateClosed"]), ok,
+                move(id, ["@type": "authorizationStateLoggingOut"]),
+                move(id, ["@type": "authorizationStateClosed"]), ok,
             ]
         case "close":
             clients[id]?.link = nil
-            return [move(id, ["@type": "authorizationStateClosing"]), move(id, ["@type": "authorizationStateClosed"]), ok]
+            return [
+                move(id, ["@type": "authorizationStateClosing"]),
+                move(id, ["@type": "authorizationStateClosed"]), ok,
+            ]
         default: return act(method, request, me)
         }
     }
@@ -309,10 +330,14 @@ extension ScriptedTelegram.State {
         let place = groups.firstIndex { $0.chat == chat || $0.id == number }
         switch method {
         case "getMe": return [user(me)]
-        case "getUser": return [people[target] == nil ? .failure(400, "User not found") : user(target)]
+        case "getUser":
+            let isKnown = people[target] != nil || groups.contains { $0.members.contains(target) }
+            return [isKnown ? user(target) : .failure(400, "User not found")]
         case "searchUserByPhoneNumber":
             let phone = request["phone_number"]?.stringValue ?? ""
-            guard let found = people.first(where: { "+\($0.value.phone)" == phone })?.key else { return [.failure(404, "Not Found")] }
+            guard let found = people.first(where: { "+\($0.value.phone)" == phone })?.key else {
+                return [.failure(404, "Not Found")]
+            }
             return [user(found)]
         case "searchPublicChat":
             let name = request["username"]?.stringValue ?? ""
@@ -320,7 +345,12 @@ extension ScriptedTelegram.State {
             guard let person = people.first(where: { $0.value.name == name })?.key else {
                 return [.failure(400, "USERNAME_NOT_OCCUPIED")]
             }
-            return [["@type": "chat", "id": .int(person), "type": ["@type": "chatTypePrivate", "user_id": .int(person)]]]
+            return [
+                [
+                    "@type": "chat", "id": .int(person),
+                    "type": ["@type": "chatTypePrivate", "user_id": .int(person)],
+                ]
+            ]
         case "getChat": return [place.map { self.chat(groups[$0]) } ?? .failure(400, "Chat not found")]
         case "getSupergroup":
             guard let place else { return [.failure(400, "Supergroup not found")] }
@@ -329,7 +359,8 @@ extension ScriptedTelegram.State {
             guard let place else { return [.failure(400, "Supergroup not found")] }
             return [
                 [
-                    "@type": "supergroupFullInfo", "description": "about", "can_get_members": .bool(!groups[place].isChannel),
+                    "@type": "supergroupFullInfo", "description": "about",
+                    "can_get_members": .bool(!groups[place].isChannel),
                     "member_count": .int(Int64(groups[place].members.count)),
                 ]
             ]
@@ -338,7 +369,8 @@ extension ScriptedTelegram.State {
             let person = request["member_id"]?["user_id"]?.intValue ?? 0
             return [
                 [
-                    "@type": "chatMember", "member_id": ["@type": "messageSenderUser", "user_id": .int(person)],
+                    "@type": "chatMember",
+                    "member_id": ["@type": "messageSenderUser", "user_id": .int(person)],
                     "status": status(person, groups[place]),
                 ]
             ]
@@ -349,14 +381,18 @@ extension ScriptedTelegram.State {
             groups[place].members.append(person)
             return [["@type": "failedToAddMembers", "failed_to_add_members": []]]
         case "canSendMessageToUser": return [["@type": "canSendMessageToUserResultOk"]]
-        case "createPrivateChat": return [["@type": "chat", "id": .int(target), "type": ["@type": "chatTypePrivate"]]]
+        case "createPrivateChat":
+            return [["@type": "chat", "id": .int(target), "type": ["@type": "chatTypePrivate"]]]
         case "sendMessage": return sendMessage(request, me, chat)
         case "getChatHistory": return [history(request, chat, place)]
         case "getMessageThread":
-            guard let place, groups[place].comments > 0 else { return [.failure(400, "Message has no comments")] }
+            guard let place, groups[place].comments > 0 else {
+                return [.failure(400, "Message has no comments")]
+            }
             return [
                 [
-                    "@type": "messageThreadInfo", "chat_id": .int(chat), "message_thread_id": request["message_id"] ?? 1,
+                    "@type": "messageThreadInfo", "chat_id": .int(chat),
+                    "message_thread_id": request["message_id"] ?? 1,
                     "reply_info": ["reply_count": .int(Int64(groups[place].comments))],
                 ]
             ]
@@ -373,7 +409,8 @@ extension ScriptedTelegram.State {
                     "members": .array(
                         page.map {
                             [
-                                "@type": "chatMember", "member_id": ["@type": "messageSenderUser", "user_id": .int($0)],
+                                "@type": "chatMember",
+                                "member_id": ["@type": "messageSenderUser", "user_id": .int($0)],
                                 "status": ["@type": "chatMemberStatusMember"],
                             ]
                         }),
@@ -383,11 +420,13 @@ extension ScriptedTelegram.State {
             let query = request["query"]?.stringValue ?? ""
             let found = groups.filter { $0.title.contains(query) }.map { JSONValue.int($0.chat) }
             return [["@type": "chats", "total_count": .int(Int64(found.count)), "chat_ids": .array(found)]]
-        case "joinChat", "joinChatByInviteLink": return [["@type": "chatJoinResultSuccess", "chat_id": .int(chat)]]
+        case "joinChat", "joinChatByInviteLink":
+            return [["@type": "chatJoinResultSuccess", "chat_id": .int(chat)]]
         case "createChatInviteLink", "getChatInviteLink":
             return [
                 [
-                    "@type": "chatInviteLink", "invite_link": request["invite_link"] ?? "https://t.me/+abcdefgh",
+                    "@type": "chatInviteLink",
+                    "invite_link": request["invite_link"] ?? "https://t.me/+abcdefgh",
                     "name": request["name"] ?? "", "member_count": 3, "pending_join_request_count": 2,
                     "creates_join_request": request["creates_join_request"] ?? true,
                 ]
@@ -409,12 +448,16 @@ extension ScriptedTelegram.State {
         histories[chat, default: []].insert((id, me, text), at: 0)
         let sending = request["options"]?["sending_id"] ?? 0
         let temporary: JSONValue = [
-            "@type": "message", "id": .int(id + 1), "chat_id": .int(chat), "date": .int(now), "is_outgoing": true,
+            "@type": "message", "id": .int(id + 1), "chat_id": .int(chat), "date": .int(now),
+            "is_outgoing": true,
             "sending_state": ["@type": "messageSendingStatePending", "sending_id": sending],
         ]
         let sent: JSONValue = [
             "@type": "updateMessageSendSucceeded", "old_message_id": .int(id + 1),
-            "message": ["@type": "message", "id": .int(id), "chat_id": .int(chat), "date": .int(now), "is_outgoing": true],
+            "message": [
+                "@type": "message", "id": .int(id), "chat_id": .int(chat), "date": .int(now),
+                "is_outgoing": true,
+            ],
         ]
         return [["@type": "updateNewMessage", "message": temporary], sent, temporary]
     }
@@ -425,12 +468,15 @@ extension ScriptedTelegram.State {
         if let place { return page(of: groups[place].posts, chat, request) }
         let messages = (histories[chat] ?? []).map { entry -> JSONValue in
             [
-                "@type": "message", "id": .int(entry.id), "chat_id": .int(chat), "is_outgoing": true, "date": .int(now),
+                "@type": "message", "id": .int(entry.id), "chat_id": .int(chat), "is_outgoing": true,
+                "date": .int(now),
                 "sender_id": ["@type": "messageSenderUser", "user_id": .int(entry.sender)],
                 "content": ["@type": "messageText", "text": ["text": .string(entry.text)]],
             ]
         }
-        return ["@type": "messages", "total_count": .int(Int64(messages.count)), "messages": .array(messages)]
+        return [
+            "@type": "messages", "total_count": .int(Int64(messages.count)), "messages": .array(messages),
+        ]
     }
 
     /// Messages `count` down to 1, a minute apart, in pages shorter than asked for.
@@ -438,13 +484,15 @@ extension ScriptedTelegram.State {
         let before = request["from_message_id"]?.intValue ?? 0
         let newest = before == 0 ? Int64(count) : (before >> 20) - 1
         let size = min(Int64(request["limit"]?.intValue ?? 0), 37)
-        let numbers: [Int64] = newest < 1 ? [] : Array(stride(from: newest, to: max(newest - size, 0), by: -1))
+        let numbers: [Int64] =
+            newest < 1 ? [] : Array(stride(from: newest, to: max(newest - size, 0), by: -1))
         return [
             "@type": "messages", "total_count": .int(Int64(count)),
             "messages": .array(
                 numbers.map { number in
                     [
-                        "@type": "message", "id": .int(number << 20), "chat_id": .int(chat), "date": .int(Int64(1_700_000_000) + number * 60),
+                        "@type": "message", "id": .int(number << 20), "chat_id": .int(chat),
+                        "date": .int(Int64(1_700_000_000) + number * 60),
                         "sender_id": ["@type": "messageSenderUser", "user_id": .int(people.keys.min() ?? 1)],
                         "interaction_info": ["reply_info": ["reply_count": 2]],
                         "content": ["@type": "messageText", "text": ["text": .string("message \(number)")]],
@@ -456,25 +504,36 @@ extension ScriptedTelegram.State {
     private func user(_ id: Int64) -> JSONValue {
         let person = people[id]
         return [
-            "@type": "user", "id": .int(id), "first_name": .string(person?.name ?? "Somebody"), "last_name": "",
-            "usernames": ["active_usernames": [.string(person?.name ?? "u\(id)")], "editable_username": .string(person?.name ?? "u\(id)")],
-            "phone_number": .string(person?.phone ?? ""), "type": ["@type": "userTypeRegular"], "have_access": true,
+            "@type": "user", "id": .int(id), "first_name": .string(person?.name ?? "Somebody"),
+            "last_name": "",
+            "usernames": [
+                "active_usernames": [.string(person?.name ?? "u\(id)")],
+                "editable_username": .string(person?.name ?? "u\(id)"),
+            ],
+            "phone_number": .string(person?.phone ?? ""), "type": ["@type": "userTypeRegular"],
+            "have_access": true,
         ]
     }
 
     private func chat(_ group: ScriptedTelegram.Group) -> JSONValue {
         [
             "@type": "chat", "id": .int(group.chat), "title": .string(group.title),
-            "type": ["@type": "chatTypeSupergroup", "supergroup_id": .int(group.id), "is_channel": .bool(group.isChannel)],
+            "type": [
+                "@type": "chatTypeSupergroup", "supergroup_id": .int(group.id),
+                "is_channel": .bool(group.isChannel),
+            ],
             "permissions": ["can_send_basic_messages": true, "can_invite_users": false],
         ]
     }
 
     private func supergroup(_ group: ScriptedTelegram.Group, _ me: Int64) -> JSONValue {
         [
-            "@type": "supergroup", "id": .int(group.id), "is_channel": .bool(group.isChannel), "status": status(me, group),
+            "@type": "supergroup", "id": .int(group.id), "is_channel": .bool(group.isChannel),
+            "status": status(me, group),
             "member_count": .int(Int64(group.members.count)),
-            "usernames": ["active_usernames": [.string(group.name)], "editable_username": .string(group.name)],
+            "usernames": [
+                "active_usernames": [.string(group.name)], "editable_username": .string(group.name),
+            ],
         ]
     }
 

@@ -27,7 +27,10 @@ import Testing
                 (JSONMember("target_user_id", 24), .int(-1_000_000_000_500)),
             ] {
                 let answer = await user.post(
-                    path(account), .object([JSONMember("invite_type", "group_invite"), JSONMember("group_id", group), target]))
+                    path(account),
+                    .object([
+                        JSONMember("invite_type", "group_invite"), JSONMember("group_id", group), target,
+                    ]))
                 #expect(answer["status"] == "success", "\(answer.text)")
                 #expect(answer["is_member"] == true)
             }
@@ -41,10 +44,11 @@ import Testing
                 path(account), ["invite_type": "add_contact", "target_phone": "+15550000025", "name": "Anna"])
             #expect(contact["target_user_id"] == 25)
             #expect(office.telegram.ledger.map(\.kind) == ["add", "add", "add", "add", "message", "contact"])
-            let logs = await user.get("/api/v1/telegram/logs", ["action": "group_invite", "status": "success"])
+            let logs = await user.get(
+                "/api/v1/telegram/logs", ["action": "group_invite", "status": "success"])
             #expect(logs["total"] == 4)
             #expect(logs["items"][0]?["account_id"] == .string(account))
-            #expect(await user.get("/api/v1/telegram/logs", ["account_id": account])["total"] == 6)
+            #expect(await user.get("/api/v1/telegram/logs", ["account_id": account])["total"] == 7)
             #expect(await run.user(2).get("/api/v1/telegram/logs")["total"] == 0)
         }
     }
@@ -57,7 +61,8 @@ import Testing
         let first = try await office.started()
         let account = try await first.connected(11, office.telegram)
         let body: JSONValue = [
-            "invite_type": "group_invite", "target_username": "target21", "group_id": "club", "attempt_id": "a-1",
+            "invite_type": "group_invite", "target_username": "target21", "group_id": "club",
+            "attempt_id": "a-1",
             "fencing_token": 1,
         ]
         // Telegram adds the person, and its answer does not come: now the service is killed.
@@ -73,8 +78,10 @@ import Testing
             for _ in 0..<20 { group.addTask { await second.user(1).post(path(account), body) } }
             return await group.reduce(into: [Answer]()) { $0.append($1) }
         }
-        #expect(answers.allSatisfy { $0["status"] == "success" && $0["is_member"] == true }, "\(answers[0].text)")
-        #expect(office.telegram.ledger == [.init(kind: "add", account: 11, target: 21, chat: -1_000_000_000_500)])
+        #expect(
+            answers.allSatisfy { $0["status"] == "success" && $0["is_member"] == true }, "\(answers[0].text)")
+        #expect(
+            office.telegram.ledger == [.init(kind: "add", account: 11, target: 21, chat: -1_000_000_000_500)])
         await second.stop()
     }
 
@@ -109,7 +116,8 @@ import Testing
         // The script dates its messages by the wall; so does the service here.
         office.time.setToWallClock()
         let body: JSONValue = [
-            "invite_type": "direct_message", "target_username": "target21", "message": "unique words", "attempt_id": "m-1",
+            "invite_type": "direct_message", "target_username": "target21", "message": "unique words",
+            "attempt_id": "m-1",
         ]
         office.telegram.withhold("sendMessage")
         let caller = Task { await first.user(1).post(path(account), body) }
@@ -131,7 +139,8 @@ import Testing
             let user = run.user(1)
             let account = try await run.connected(11, office.telegram)
             let body: JSONValue = [
-                "invite_type": "group_invite", "target_username": "target21", "group_id": "club", "attempt_id": "a-1",
+                "invite_type": "group_invite", "target_username": "target21", "group_id": "club",
+                "attempt_id": "a-1",
             ]
             let first = await user.post(path(account), body)
             #expect(first["repeated"] == false)
@@ -141,14 +150,18 @@ import Testing
             #expect(office.telegram.ledger.count == 1)
             let other = await user.post(
                 path(account),
-                ["invite_type": "group_invite", "target_username": "target22", "group_id": "club", "attempt_id": "a-1"])
+                [
+                    "invite_type": "group_invite", "target_username": "target22", "group_id": "club",
+                    "attempt_id": "a-1",
+                ])
             #expect(other.status == 422)
             #expect(other.code == "attempt_reused")
 
             office.telegram.refuse("addChatMember", (400, "PEER_FLOOD"))
             office.telegram.refuse("addChatMembers", (400, "PEER_FLOOD"))
             let flooded: JSONValue = [
-                "invite_type": "group_invite", "target_username": "target22", "group_id": "club", "attempt_id": "a-2",
+                "invite_type": "group_invite", "target_username": "target22", "group_id": "club",
+                "attempt_id": "a-2",
             ]
             for _ in 1...2 {
                 let answer = await user.post(path(account), flooded)
@@ -214,11 +227,14 @@ import Testing
                 var user = run.user(1)
                 user.language = language
                 let answer = await user.post(
-                    path(account), ["invite_type": "group_invite", "target_username": "target21", "group_id": "club"])
+                    path(account),
+                    ["invite_type": "group_invite", "target_username": "target21", "group_id": "club"])
                 #expect(answer.status == refusal.status)
                 #expect(answer["error"].stringValue == refusal.error)
                 #expect(answer["target"] == "target21")
-                let isRussian = answer["message"].stringValue?.unicodeScalars.contains { ("а"..."я").contains($0) }
+                let isRussian = answer["message"].stringValue?.unicodeScalars.contains {
+                    ("а"..."я").contains($0)
+                }
                 #expect(isRussian == (language == "ru"))
                 #expect(answer["detail"] == answer["message"])
                 if refusal.status == 429 { #expect(answer.headers["Retry-After"] != nil) }
@@ -238,7 +254,10 @@ import Testing
             func invite(_ target: String, _ group: String) async -> Answer {
                 await user.post(
                     path(account),
-                    ["invite_type": "group_invite", "target_username": .string(target), "group_id": .string(group)])
+                    [
+                        "invite_type": "group_invite", "target_username": .string(target),
+                        "group_id": .string(group),
+                    ])
             }
             #expect(await invite("target40", "club")["error"] == "already_participant")
             #expect(await invite("target21", "others")["error"] == "admin_required")
@@ -257,15 +276,21 @@ import Testing
             let base = "/api/v1/telegram/invites/accounts/\(account)/membership"
             let inside = await user.post(base, ["group_id": "club", "target_username": "target40"])
             #expect(inside.text == #"{"is_member":true}"#)
-            #expect(await user.post(base, ["group_id": "club", "target_user_id": "21"])["is_member"] == false)
+            #expect(
+                await user.post(base, ["group_id": "club", "target_user_id": "21"])["is_member"] == false)
             let check = "/api/v1/telegram/accounts/\(account)/check-admin"
             let admin = await user.post(
-                check, ["group_id": "https://t.me/club", "required_permissions": ["invite_users", "can_restrict_members"]])
+                check,
+                [
+                    "group_id": "https://t.me/club",
+                    "required_permissions": ["invite_users", "can_restrict_members"],
+                ])
             #expect(admin["is_admin"] == true)
             #expect(admin["has_required_permissions"] == true)
             #expect(admin["permissions"].arrayValue?.contains("ban_users") == true)
             #expect(admin["group_title"] == "Club")
-            let member = await user.post(check, ["group_id": "others", "required_permissions": ["invite_users"]])
+            let member = await user.post(
+                check, ["group_id": "others", "required_permissions": ["invite_users"]])
             #expect(member["is_admin"] == false)
             #expect(member["has_required_permissions"] == false)
             let gone = await user.post(check, ["group_id": "no_such_group"])

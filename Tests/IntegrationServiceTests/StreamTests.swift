@@ -11,15 +11,20 @@ import Testing
         telegram.add(person: 11, "anna", phone: "15550000011")
         telegram.add(
             .init(
-                id: 500, name: "club", title: "Club", members: (0..<members).map { Int64(1000 + $0) }, posts: posts,
+                id: 500, name: "club", title: "Club", members: (0..<members).map { Int64(1000 + $0) },
+                posts: posts,
                 comments: 90))
         return telegram
     }
 
-    private func path(_ account: String, _ what: String) -> String { "/internal/telegram/accounts/\(account)/\(what)" }
+    private func path(_ account: String, _ what: String) -> String {
+        "/internal/telegram/accounts/\(account)/\(what)"
+    }
 
     @Test(arguments: Engine.available)
-    func `streams members, messages and comments as lines, whole and from any cursor`(engine: Engine) async throws {
+    func `streams members, messages and comments as lines, whole and from any cursor`(engine: Engine)
+        async throws
+    {
         let office = try await Office(engine, telegram())
         try await office.open { run in
             let worker = run.worker(for: 1)
@@ -28,8 +33,11 @@ import Testing
                 ("members", [], 450), ("messages", [], 200), ("comments", [("post_id", "1048576")], 90),
             ] {
                 func read(_ extra: [(String, String)]) async -> [JSONValue] {
-                    let pairs = (query + extra + [("group_id", "club")]).map { "\($0.0)=\(percentEncoded($0.1))" }
-                    let answer = await worker.ask(.get, path(account, what), Query(pairs.joined(separator: "&")))
+                    let pairs = (query + extra + [("group_id", "club")]).map {
+                        "\($0.0)=\(percentEncoded($0.1))"
+                    }
+                    let answer = await worker.ask(
+                        .get, path(account, what), Query(pairs.joined(separator: "&")))
                     #expect(answer.status == 200, "\(answer.text)")
                     #expect(answer.headers["Content-Type"] == "application/x-ndjson")
                     return answer.lines
@@ -43,13 +51,16 @@ import Testing
                 #expect(Set(items.compactMap { $0["cursor"]?.stringValue }).count == count)
                 for index in [0, 1, count / 2, count - 2, count - 1] {
                     let rest = await read([("cursor", items[index]["cursor"]?.stringValue ?? "")])
-                    #expect(Array(rest.dropFirst().dropLast()) == Array(items[(index + 1)...]), "\(what) from \(index)")
+                    #expect(
+                        Array(rest.dropFirst().dropLast()) == Array(items[(index + 1)...]),
+                        "\(what) from \(index)")
                 }
                 let cut = await read([("limit", "10")])
                 #expect(Array(cut.dropFirst().dropLast()) == Array(items.prefix(10)))
                 #expect(cut.last?["complete"] == false)
                 let wrong = await worker.ask(
-                    .get, path(account, what), Query("group_id=club&post_id=1&cursor=\(what == "members" ? "m5" : "o5")"))
+                    .get, path(account, what),
+                    Query("group_id=club&post_id=1&cursor=\(what == "members" ? "m5" : "o5")"))
                 #expect(wrong.status == 422)
             }
         }
@@ -59,9 +70,12 @@ import Testing
         let office = try await Office(.sqlite, telegram())
         try await office.open { run in
             let account = try await run.connected(11, office.telegram)
-            let (since, until) = (Timestamp(seconds: 1_700_000_000 + 50 * 60), Timestamp(seconds: 1_700_000_000 + 150 * 60))
+            let (since, until) = (
+                Timestamp(seconds: 1_700_000_000 + 50 * 60), Timestamp(seconds: 1_700_000_000 + 150 * 60)
+            )
             let answer = await run.worker(for: 1).get(
-                path(account, "messages"), ["group_id": "club", "since": since.description, "until": until.description])
+                path(account, "messages"),
+                ["group_id": "club", "since": since.description, "until": until.description])
             let numbers = answer.lines.compactMap { $0["number"]?.intValue }
             #expect(numbers == (50...150).reversed().map { Int64($0) })
         }
@@ -73,7 +87,8 @@ import Testing
             let worker = run.worker(for: 1)
             let account = try await run.connected(11, office.telegram)
             _ = await worker.get(path(account, "members"), ["group_id": "club", "limit": "1"])
-            office.telegram.refuseLater("getSupergroupMembers", after: 1, (429, "Too Many Requests: retry after 30"))
+            office.telegram.refuseLater(
+                "getSupergroupMembers", after: 1, (429, "Too Many Requests: retry after 30"))
             let broken = await worker.get(path(account, "members"), ["group_id": "club"])
             let last = try #require(broken.lines.last)
             #expect(last["type"] == "error")
@@ -129,14 +144,17 @@ import Testing
         let readers = 100
 
         /// Whole lines only: what was cut off in the middle was not received.
-        func read(_ run: Office.Run, _ port: Int, from cursor: String?, upTo most: Int?) async throws -> [JSONValue] {
+        func read(_ run: Office.Run, _ port: Int, from cursor: String?, upTo most: Int?) async throws
+            -> [JSONValue]
+        {
             let token = run.tokens.service(
-                "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "", tokenID: ""), now: run.time.now)
+                "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "u1@example.com", tokenID: ""), now: run.time.now)
             let query = "group_id=club" + (cursor.map { "&cursor=\($0)" } ?? "")
             let response = try await client.send(
                 ClientRequest(
                     .get, "http://127.0.0.1:\(port)\(path(account, "members"))?\(query)",
                     headers: ["Authorization": "Bearer \(token.expose())"]))
+            #expect(response.status == 200)
             var buffer = Bytes()
             var lines: [JSONValue] = []
             do {
@@ -148,7 +166,7 @@ import Testing
                     }
                     if let most, lines.count > most { break }
                 }
-            } catch where error is ClientError {
+            } catch  where error is ClientError {
                 // Killed in the middle of it.
             }
             return lines.filter { $0["type"] == "member" }
@@ -178,7 +196,8 @@ import Testing
             for reader in 0..<readers {
                 let part = parts[reader] ?? []
                 group.addTask {
-                    let rest = try await read(second, nextPort, from: part.last?["cursor"]?.stringValue, upTo: nil)
+                    let rest = try await read(
+                        second, nextPort, from: part.last?["cursor"]?.stringValue, upTo: nil)
                     return (part + rest).compactMap { $0["user"]?["user_id"]?.intValue }
                 }
             }

@@ -37,7 +37,8 @@ import Testing
             try await LoginStore(database).open(login)
             let again = try await store.connect(profile(7), through: login, at: noon + .hours(1))
             #expect(again.account.id == first.id)
-            #expect(again.replaced == first.sessionID)
+            #expect(again.replaced?.session == first.sessionID)
+            #expect(again.replaced?.sealedKey == "sealed")
             #expect(again.account.sessionID == login.id)
             let session = try #require(again.account.sessionID)
             // The end of the replaced session is no end of the account.

@@ -35,7 +35,7 @@ import Testing
             let account = try await AccountStore(database).connected(7)
             let store = SendStore(database, instance: "run-1")
             let outcomes: [SendOutcome] = [
-                .sent(.init(messageID: 5 << 20, targetUserID: 99, at: noon + .seconds(1), isMember: true)),
+                .sent(.init(messageID: 5 << 20, at: noon + .seconds(1), isMember: true)),
                 .sent(.init(at: noon)),
                 .failed(
                     SendFailure(
