@@ -179,5 +179,7 @@ public struct MediaType: Sendable, Equatable {
     }
 
     public func parameter(_ name: String) -> String? { parameters[name] }
+    /// A stream that tells what happens for as long as somebody listens: events, or lines that say so.
+    public var hasNoEnd: Bool { essence == "text/event-stream" || parameter("end") == "never" }
     public var isJSON: Bool { essence == "application/json" || essence.hasSuffix("+json") }
 }

@@ -269,7 +269,7 @@ final class Exchange: Sendable {
     func endEvents() {
         let task = state.withLock { state -> Task<Void, Never>? in
             guard let response = state.response, !state.isEnding, case .stream = response.content,
-                response.headers["content-type"]?.hasPrefix("text/event-stream") ?? false
+                response.headers["content-type"].map({ MediaType($0).hasNoEnd }) ?? false
             else { return nil }
             state.isEnding = true
             return state.task

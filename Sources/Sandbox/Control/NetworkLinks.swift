@@ -71,7 +71,7 @@ public final class NetworkLinks: Sendable {
         guard link.sink.holds(after: after) else { throw Problem.notFound }
         let turn = link.sink.open()
         world.noteVoice(of: link.number)
-        return .stream(type: "application/x-ndjson") { [world] writer in
+        return .stream(type: "application/x-ndjson; end=never") { [world] writer in
             defer {
                 // The last reader is gone. A network that stumbles comes again at once; a process that died
                 // does not, and its clients are as dead as it is.
