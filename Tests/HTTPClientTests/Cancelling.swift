@@ -12,7 +12,7 @@ enum Phase: CaseIterable {
 }
 
 /// A server that gets stuck at a phase, told by the path.
-private let stuck: ScriptedServer.Script = { connection in
+let stuck: ScriptedServer.Script = { connection in
     let head = try connection.readHead()
     if head.line.contains("readingTheHead") { try connection.write("HTTP/1.1 200 OK\r\nA: b\r\n") }
     if head.line.contains("Body") {
@@ -26,7 +26,7 @@ private let stuck: ScriptedServer.Script = { connection in
 }
 
 /// Runs a request up to `phase`, then cancels its task. Returns what it got.
-private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPClient) async throws -> Kind? {
+func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPClient) async throws -> Kind? {
     let accepted = server.accepted
     let produced = Mutex(false)
     let hasFirst = Mutex(false)
@@ -84,36 +84,6 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             try await eventually("all connections are closed") { server.openCount == 0 }
             // The place is free again, or this would wait for its turn.
             #expect(try await client.send(ask(.get, server.url + "/Body")).status == 200)
-        }
-    }
-
-    @Test func `leaves no descriptor and no thread behind, at whatever phase`() async {
-        // In a process of its own: nobody else's descriptors are counted.
-        await #expect(processExitsWith: .success) {
-            func cancelEverywhere(times: Int) async throws {
-                let server = ScriptedServer(stuck)
-                let client = HTTPClient(.patient)
-                for phase in Phase.allCases {
-                    for _ in 0..<times {
-                        let told = try await cancel(at: phase, server, client)
-                        guard told == .cancelled else { exit(2) }
-                    }
-                }
-                await client.shutdown()
-                try await eventually("the server has noticed") { server.openCount == 0 }
-                server.stop()
-            }
-            // The runtime opens descriptors of its own when something is first used, and may close them.
-            try await cancelEverywhere(times: 1)
-            try await standsStill(openDescriptors)
-            let before = openDescriptors()
-            try await cancelEverywhere(times: 8)
-            let end = SystemTime().uptime + .seconds(30)
-            while openDescriptors() > before || clientThreads() > 0 {
-                guard SystemTime().uptime < end else { exit(Int32(10 + openDescriptors() - before)) }
-                try await SystemTime().sleep(for: .milliseconds(5))
-            }
-            exit(0)
         }
     }
 
@@ -202,21 +172,6 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             mayAnswer.open()
             #expect(try await answer == "done")
             await end
-        }
-    }
-
-    @Test func `is not needed for a client that is merely dropped`() async {
-        await #expect(processExitsWith: .success) {
-            let server = ScriptedServer(stuck)
-            do {
-                let client = HTTPClient(.patient)
-                let task = Task { await kind(client, ask(.get, server.url)) }
-                try await eventually("it is under way") { server.openCount == 1 }
-                task.cancel()
-                _ = await task.value
-            }
-            try await eventually("its thread has ended") { clientThreads() == 0 }
-            exit(clientThreads() == 0 ? 0 : 3)
         }
     }
 }

@@ -5,8 +5,6 @@ import Synchronization
 import Testing
 
 private let megabyte = 1 << 20
-/// What a stream of a gigabyte may take: a sixteenth of it, and far more than it does.
-private let allowedMegabytes = 64
 
 @Suite struct `A streamed answer` {
     @Test func `is handed out while it comes`() async throws {
@@ -52,29 +50,6 @@ private let allowedMegabytes = 64
             var read = 0
             for try await chunk in answer.body { read += chunk.count }
             #expect(read == size)
-        }
-    }
-
-    @Test func `of a gigabyte needs no memory`() async {
-        // In a process of its own: nobody else's memory is counted.
-        await #expect(processExitsWith: .success) {
-            let before = residentMegabytes()
-            try await withServer({ connection in
-                _ = try connection.readHead()
-                try connection.write("HTTP/1.1 200 OK\r\nContent-Length: \(1024 * megabyte)\r\n\r\n")
-                let block = Bytes(repeating: 7, count: megabyte)
-                for _ in 0..<1024 { try connection.write(block) }
-            }) { server, client in
-                let answer = try await client.send(ask(.get, server.url))
-                var read = 0
-                var most = 0
-                for try await chunk in answer.body {
-                    read += chunk.count
-                    if read % (64 * megabyte) < chunk.count { most = max(most, residentMegabytes()) }
-                }
-                #expect(read == 1024 * megabyte)
-                #expect(most - before < allowedMegabytes)
-            }
         }
     }
 
@@ -153,34 +128,6 @@ private let allowedMegabytes = 64
             #expect(made.withLock { $0 } <= most)
             mayRead.open()
             #expect(try await answer == "\(size)")
-        }
-    }
-
-    @Test func `of a gigabyte needs no memory`() async {
-        await #expect(processExitsWith: .success) {
-            let before = residentMegabytes()
-            try await withServer({ connection in
-                _ = try connection.readHead()
-                var count = 0
-                while count < 1024 * megabyte { count += try connection.read(megabyte).count }
-                try connection.answer("\(count)")
-            }) { server, client in
-                let made = Mutex((bytes: 0, most: 0))
-                let block = Bytes(repeating: 7, count: 64 << 10)
-                let body = Body(length: 1024 * megabyte) {
-                    made.withLock { made in
-                        guard made.bytes < 1024 * megabyte else { return nil }
-                        made.bytes += block.count
-                        if made.bytes % (64 * megabyte) == 0 {
-                            made.most = max(made.most, residentMegabytes())
-                        }
-                        return block
-                    }
-                }
-                let answer = try await text(client, ask(.put, server.url, body: body))
-                #expect(answer == "\(1024 * megabyte)")
-                #expect(made.withLock { $0.most } - before < allowedMegabytes)
-            }
         }
     }
 
