@@ -100,10 +100,10 @@ install_python() {
 # Telegram's library. Without it everything works but the real Telegram.
 install_tdjson() {
     find_tdjson >/dev/null && return 0
-    command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
         say "Without python3 and pip Telegram's library is left out (apt-get install python3-pip)."
         return 0
-    }
+    fi
     say "Installing from PyPI: $python_telegram ..."
     local unpacked
     unpacked=$(mktemp -d)

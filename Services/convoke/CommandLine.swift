@@ -1,6 +1,7 @@
 /// What the operator asked for. Unknown words are refused with a sentence, never guessed at.
 enum Order: Equatable {
     case up(UpOptions)
+    case verifyLimits(VerifyOptions)
     case version
     case help(String?)
 
@@ -20,6 +21,12 @@ enum Order: Equatable {
                 self = .help("up")
             } else {
                 self = .up(try UpOptions(rest))
+            }
+        case "verify-limits":
+            if rest.contains("--help") || rest.contains("-h") {
+                self = .help("verify-limits")
+            } else {
+                self = .verifyLimits(try VerifyOptions(rest))
             }
         case "version", "--version": self = .version
         case "help", "--help", "-h": self = .help(rest.first)
@@ -54,10 +61,36 @@ struct UpOptions: Equatable {
     }
 }
 
+struct VerifyOptions: Equatable {
+    var dataFolder = "data"
+    /// RFC 3339; the whole ledger when nothing is said.
+    var from: String?
+
+    init(_ arguments: [String]) throws(Order.Refusal) {
+        var rest = arguments[...]
+        while let option = rest.popFirst() {
+            switch option {
+            case "--data":
+                guard let folder = rest.popFirst(), !folder.hasPrefix("--") else {
+                    throw Order.Refusal(sentence: "--data wants a folder")
+                }
+                dataFolder = folder
+            case "--from":
+                guard let moment = rest.popFirst(), !moment.hasPrefix("--") else {
+                    throw Order.Refusal(sentence: "--from wants a time such as 2025-08-24T10:00:00Z")
+                }
+                from = moment
+            default: throw Order.Refusal(sentence: "verify-limits does not know \(option)")
+            }
+        }
+    }
+}
+
 let helpText = """
     convoke: community invitations on Telegram, within every limit
 
       convoke up [--data DIR] [--seed N] [--real]   run the platform
+      convoke verify-limits [--data DIR] [--from T] check every limit after the fact
       convoke version                               print the version
       convoke help [COMMAND]                        explain a command
 
@@ -72,5 +105,16 @@ let upHelp = """
                    and one process per service; without it, one process does all
 
     CONVOKE_PORT_BASE moves port 8000 and its neighbours together.
+
+    """
+
+let verifyHelp = """
+    convoke verify-limits: count every limit in the ledger, apart from the code that keeps them
+
+      --data DIR   where everything is kept (default: data), unless DATABASE_URL or
+                   POSTGRES_SERVER says where the database is
+      --from T     judge what was done from then on (default: everything)
+
+    Exit code 0 when every limit was kept, 1 when one was broken, 69 when the ledger cannot be read.
 
     """

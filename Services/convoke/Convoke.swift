@@ -22,6 +22,8 @@ struct Convoke {
             switch try Order(Array(CommandLine.arguments.dropFirst())) {
             case .up(let options) where options.isReal: await runReal(options)
             case .up(let options): await runEmbedded(options)
+            case .verifyLimits(let options): await verifyLimits(options)
+            case .help("verify-limits"): print(verifyHelp, terminator: "")
             case .version: print("convoke \(platformVersion)")
             case .help("up"): print(upHelp, terminator: "")
             case .help: print(helpText, terminator: "")

@@ -85,7 +85,11 @@ public struct AccountBook: Sendable {
         guard case .released(let lease) = release else { return release }
         candidate.lastUsed = max(candidate.lastUsed ?? now, now)
         var recorded: [ActionType: Int] = [:]
-        for entry in entries where entry.lease == lease.id { recorded[entry.action, default: 0] += 1 }
+        // Whoever records without naming its lease did it in the lease all the same.
+        for entry in entries
+        where entry.lease == lease.id || (entry.lease == nil && entry.record.at >= lease.grantedAt) {
+            recorded[entry.action, default: 0] += 1
+        }
         for (action, records) in surplus(of: stats, over: recorded, at: now) {
             for record in records { write(action, record, lease: lease.id, permit: nil) }
         }

@@ -12,6 +12,15 @@ public struct StoredAccount: Equatable, Sendable {
     var usageDay = UTCDay(number: 0)
     /// Nil where the view is missing and has to be made from the ledger.
     var channels: ChannelCounters?
+    /// Grows with everything that bears on a verdict: whoever decides from an older state finds out.
+    var revision: Int64 = 0
+    /// The same for the tightened limits of all accounts together.
+    var limitsRevision: Int64 = 0
+    /// The open permits behind the holds in the usage.
+    var permits: [Permit] = []
+    /// The ledger is known from here on, and was read at that moment.
+    var knownFrom = Timestamp.epoch
+    var readAt = Timestamp.epoch
 
     public var id: AccountID { candidate.account }
     public var lease: Lease? { candidate.leases.current }
@@ -71,6 +80,9 @@ public enum AccountStoreError: Error, Equatable, Sendable {
 }
 
 public enum LimitScope: Equatable, Sendable {
+    /// What the service's settings say, for everybody.
+    case configuration
+    /// What an operator says through the API, for everybody.
     case everybody
     case user(Int64)
     case account(AccountID)
@@ -100,5 +112,5 @@ public protocol LedgerStore: Sendable {
     ) async throws -> (verdict: Verdict, permit: Permit?)
     /// False when this permit was recorded before.
     func record(_ account: AccountID, _ report: Report, at now: Timestamp) async throws -> Bool
-    func releasePermit(_ id: String, at now: Timestamp) async throws -> Bool
+    func releasePermit(_ id: String, of account: AccountID, at now: Timestamp) async throws -> Bool
 }

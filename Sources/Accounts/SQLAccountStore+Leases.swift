@@ -1,5 +1,5 @@
 public import Core
-internal import Storage
+public import Storage
 
 /// How many of the accounts that are free longest are compared by score. Among so many or fewer the choice is
 /// exactly the best one; among more it is the best of these, so that it costs the same for ten accounts and
@@ -9,6 +9,7 @@ private let window = 64
 extension SQLAccountStore {
     public func acquire(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount {
         guard Lease.durations.contains(wish.duration) else { throw LeaseError.durationOutOfRange }
+        if wish.preferred == nil, let granted = try await acquireAtOnce(wish, at: now) { return granted }
         // Others may take the whole window between our choosing and our taking; then there is a next one.
         for _ in 0..<8 {
             let id = uuid(random)
@@ -23,12 +24,61 @@ extension SQLAccountStore {
         throw StorageError.contended
     }
 
+    /// The usual case in one statement: the best account is really free. Nil when there is more to it.
+    private func acquireAtOnce(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount? {
+        guard database.dialect == .postgres else { return nil }
+        let reach = min(now.day.start, now - .hours(1))
+        let id = uuid(random)
+        let row = try await database.run(
+            database.dialect.claimKnowing(wish, id: id, from: reach, at: now)
+        ).first
+        guard let row else { return nil }
+        if let session = try row.claimed(rampUp, from: reach, at: now) {
+            guard let action = wish.purpose.action else { return session }
+            if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
+        }
+        // What the index says may be older than a tightened limit: it is put right, and others are looked at.
+        let account = try row.account("id")
+        let rampUp = rampUp
+        try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true)
+            guard session.lease?.id == id else { return }
+            _ = session.candidate.leases.end()
+            try transaction.saveLease(session)
+            guard let action = wish.purpose.action else { return }
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
+            try transaction.saveUsage(&session, action, at: now)
+        }
+        return nil
+    }
+
+    /// What a lease comes down to in SQL, for measuring beside others: taking the best, and giving it back.
+    public func leaseStatements(_ wish: Acquire, at now: Timestamp) -> (claim: SQL, release: SQL) {
+        let update = database.dialect.claim(wish, "TRUE", "TRUE", id: uuid(random), at: now)
+        return (
+            "\(update) RETURNING id AS account",
+            """
+            UPDATE telegram_sessions
+            SET locked = FALSE, locked_by = NULL, locked_until = 0, lease_id = NULL, released_lease_id = lease_id,
+                last_used_at = CASE WHEN last_used_at > \(now) THEN last_used_at ELSE \(now) END,
+                free_at = CASE WHEN free_at < \(now) THEN \(now) ELSE free_at END
+            """
+        )
+    }
+
     public func extend(
         _ account: AccountID, lease: String, by service: String, for duration: Duration, at now: Timestamp
     ) async throws -> Lease {
+        try await extend(account, owner: nil, lease: lease, by: service, for: duration, at: now)
+    }
+
+    func extend(
+        _ account: AccountID, owner: Int64?, lease: String, by service: String, for duration: Duration,
+        at now: Timestamp
+    ) async throws -> Lease {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let lease = try session.candidate.leases.extend(id: lease, by: service, for: duration, at: now)
             try transaction.saveLease(session)
             return lease
@@ -40,17 +90,26 @@ extension SQLAccountStore {
         _ account: AccountID, lease: String?, by service: String, stats: UsageStats = UsageStats(),
         at now: Timestamp
     ) async throws -> LeaseBook.Release {
+        try await releasing(account, lease: lease, by: service, stats: stats, at: now).release
+    }
+
+    func releasing(
+        _ account: AccountID, owner: Int64? = nil, lease: String?, by service: String, stats: UsageStats,
+        at now: Timestamp
+    ) async throws -> (release: LeaseBook.Release, user: Int64, surplus: Int) {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let release = try session.candidate.leases.release(id: lease, by: service, at: now)
-            guard case .released(let lease) = release else { return release }
+            guard case .released(let lease) = release else { return (release, session.user, 0) }
             session.candidate.lastUsed = max(session.candidate.lastUsed ?? now, now)
             var recorded: [ActionType: Int] = [:]
             if stats != UsageStats() {
                 for row in try transaction.run(
                     """
-                    SELECT action, count(*) AS actions FROM account_ledger WHERE lease_id = \(lease.id)
+                    SELECT action, count(*) AS actions FROM account_ledger
+                    WHERE lease_id = \(lease.id)
+                        OR (lease_id IS NULL AND account_id = \(account) AND at >= \(lease.grantedAt))
                     GROUP BY action
                     """)
                 {
@@ -59,15 +118,18 @@ extension SQLAccountStore {
                     }
                 }
             }
+            var written = 0
             for (action, records) in surplus(of: stats, over: recorded, at: now) {
-                try transaction.loadUsage(&session, [action], at: now)
+                written += records.count
+                try transaction.loadUsage(&session, ActionType.allCases, at: now)
                 try transaction.write(
-                    records, Report(action, success: true, lease: lease.id, service: service), account)
+                    records, Report(action, success: true, lease: lease.id, service: service), account,
+                    summed: true)
                 session.count(records, of: action, at: now)
-                try transaction.saveUsage(session, action, at: now)
+                try transaction.saveUsage(&session, action, at: now)
             }
             try transaction.saveLease(session)
-            return release
+            return (release, session.user, written)
         }
     }
 
@@ -126,7 +188,7 @@ extension SQLAccountStore {
         let rows = try await database.run(
             """
             SELECT setting, value FROM account_limits
-            WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(user)))
+            WHERE scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(user)))
             """)
         return try Limits.stored(rows)
     }
@@ -143,7 +205,7 @@ extension Transaction {
             run(
                 """
                 SELECT setting, value FROM account_limits
-                WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(wish.user)))
+                WHERE scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(wish.user)))
                 """))
         for _ in 0..<window {
             var claimed: StoredAccount?
@@ -152,31 +214,37 @@ extension Transaction {
             }
             if claimed == nil { claimed = try claim(wish, "TRUE", id: id, limits, rampUp, at: now) }
             guard var session = claimed else { return nil }
+            try loadUsage(&session, ActionType.allCases, at: now)
             guard let action = wish.purpose.action else { return session }
-            try loadUsage(&session, [action], at: now)
             if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
             // The token was spent, which does no harm; the lease was never anybody's.
             _ = session.candidate.leases.end()
             try saveLease(session)
-            try saveUsage(session, action, at: now)
+            try saveUsage(&session, action, at: now)
             wish.excluded.insert(session.id)
         }
         return nil
     }
 
-    /// One statement, so that no other holder comes between choosing an account and taking it.
     private func claim(
         _ wish: Acquire, _ condition: SQL, id: String, _ limits: Limits, _ rampUp: RampUp, at now: Timestamp
     ) throws -> StoredAccount? {
-        let freeAt = wish.purpose.freeAt
         let channel: SQL =
             wish.purpose == .inviteCampaign && wish.channel != nil
             ? """
             \(dialect.channelTotal(wish)) < \(limits.invite.perChannelTotal ?? .max)
             AND \(dialect.channelToday(wish, now)) < \(limits.invite.perChannelDaily ?? .max)
             """ : "TRUE"
-        return try run(
-            """
+        let update = dialect.claim(wish, condition, channel, id: id, at: now)
+        return try run("\(update) RETURNING *").first.map { try $0.session(rampUp) }
+    }
+}
+
+extension Dialect {
+    /// One statement, so that no other holder comes between choosing an account and taking it.
+    func claim(_ wish: Acquire, _ condition: SQL, _ channel: SQL, id: String, at now: Timestamp) -> SQL {
+        let freeAt = wish.purpose.freeAt
+        return """
             UPDATE telegram_sessions
             SET locked = TRUE, locked_by = \(wish.service), locked_at = \(now),
                 locked_until = \(now + wish.duration), lease_id = \(id), fencing_token = fencing_token + 1
@@ -190,10 +258,94 @@ extension Transaction {
                     ORDER BY \(raw: freeAt) LIMIT \(window)
                 ) AS best JOIN telegram_sessions AS session ON session.id = best.id
                 WHERE session.locked_until <= \(now) AND session.\(raw: freeAt) <= \(now)
-                ORDER BY best.used, best.errors, best.last_used, best.id LIMIT 1 \(raw: dialect.skipSessions))
-            RETURNING *
+                ORDER BY best.used, best.errors, best.last_used, best.id LIMIT 1 \(raw: skipSessions))
             """
-        ).first.map { try $0.session(rampUp) }
+    }
+
+    /// A channel's number as tightened for everybody and this user; an account's own is looked at afterwards.
+    private func tightened(_ setting: StaticString, _ ceiling: Int, _ user: Int64) -> SQL {
+        """
+        LEAST(\(ceiling), (SELECT min(value) FROM account_limits WHERE setting = '\(raw: setting)'
+            AND (scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(user))))))
+        """
+    }
+
+    /// PostgreSQL: the claim, and all that the rules have to know of the account, at once.
+    func claimKnowing(_ wish: Acquire, id: String, from reach: Timestamp, at now: Timestamp) -> SQL {
+        var channel: SQL = "TRUE"
+        if wish.purpose == .inviteCampaign, wish.channel != nil {
+            let invite = Limits.ceilings.invite
+            channel = """
+                \(channelTotal(wish)) <
+                    \(tightened("invite.per_channel_total", invite.perChannelTotal ?? .max, wish.user))
+                AND \(channelToday(wish, now)) <
+                    \(tightened("invite.per_channel_daily", invite.perChannelDaily ?? .max, wish.user))
+                """
+        }
+        return """
+            WITH claimed AS (\(claim(wish, "TRUE", channel, id: id, at: now)) RETURNING *)
+            SELECT claimed.*, (
+                    SELECT json_agg(json_build_array(action, channel, success, at) ORDER BY at) FROM account_ledger
+                    WHERE account_id = claimed.id AND at >= \(reach)) AS known_records,
+                (
+                    SELECT json_agg(json_build_array(id, action, channel, reserved_at)) FROM account_permits
+                    WHERE account_id = claimed.id AND expires_at > \(now) AND state = 'open') AS known_permits,
+                (
+                    SELECT json_agg(json_build_array(scope, setting, value)) FROM account_limits
+                    WHERE scope IN ('everybody', 'configuration', 'revision')
+                        OR (scope = 'user' AND subject = \(String(wish.user)))
+                        OR (scope = 'account' AND subject = CAST(claimed.id AS TEXT))) AS known_limits
+            FROM claimed
+            """
+    }
+}
+
+extension Row {
+    /// An account with what `claimKnowing` gave beside it; nil where that does not reach far enough back.
+    fileprivate func claimed(_ rampUp: RampUp, from reach: Timestamp, at now: Timestamp) throws -> StoredAccount? {
+        var session = try session(rampUp)
+        var overrides: [LimitsOverride] = []
+        for limit in try optionalJSON("known_limits")?.arrayValue ?? [] {
+            guard let name = limit[1]?.stringValue, let value = limit[2]?.intValue else { continue }
+            if limit[0] == "revision" {
+                session.limitsRevision = value
+            } else if let setting = LimitSetting(name: name),
+                let override = try? LimitsOverride([setting: Int(clamping: value)])
+            {
+                overrides.append(override)
+            }
+        }
+        session.candidate.limits = .tightest(overrides)
+        session.knownFrom = reach
+        session.readAt = now
+        guard session.isComplete(at: now), let channels = session.channels else { return nil }
+        var records: [ActionType: [ActionRecord]] = [:]
+        for record in try optionalJSON("known_records")?.arrayValue ?? [] {
+            guard let action = record[0]?.stringValue.flatMap({ ActionType($0) }), let at = record[3]?.intValue
+            else { continue }
+            records[action, default: []].append(
+                ActionRecord(
+                    at: Timestamp(milliseconds: at),
+                    channel: record[1]?.stringValue.map(ChannelKey.init(stored:)),
+                    success: record[2]?.boolValue ?? true))
+        }
+        for permit in try optionalJSON("known_permits")?.arrayValue ?? [] {
+            guard let id = permit[0]?.stringValue, let at = permit[3]?.intValue,
+                let action = permit[1]?.stringValue.flatMap({ ActionType($0) })
+            else { continue }
+            session.permits.append(
+                Permit(
+                    id: id, account: session.id, action: action,
+                    channel: permit[2]?.stringValue.map(ChannelKey.init(stored:)),
+                    reservedAt: Timestamp(milliseconds: at)))
+        }
+        for action in ActionType.allCases {
+            session.candidate.usage[action] = Usage(
+                records: records[action] ?? [],
+                permits: session.permits.filter { $0.action == action }.map(\.hold),
+                channelTotals: action == .invite ? channels.totals : [:])
+        }
+        return session
     }
 }
 

@@ -22,26 +22,72 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
     // MARK: - Accounts
 
     /// Puts an account under these rules, or under them again after it was connected anew.
+    @discardableResult
     public func connect(_ account: AccountID, user: Int64, phone: String = "", at now: Timestamp) async throws
+        -> StoredAccount
     {
         let rampUp = rampUp
-        try await database.transaction { transaction in
+        return try await database.transaction { transaction in
             try transaction.run(
                 """
                 INSERT INTO telegram_sessions (id, user_id, phone, connected_at, per_channel_invites)
                 VALUES (\(account), \(user), \(phone), \(now), '{}') ON CONFLICT (id) DO NOTHING
                 """)
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: user)
             session.candidate.standing.reconnected()
+            try transaction.run(
+                """
+                UPDATE telegram_sessions
+                SET is_active = TRUE, phone = CASE WHEN \(phone) = '' THEN phone ELSE \(phone) END
+                WHERE id = \(account)
+                """)
             try transaction.loadUsage(&session, ActionType.allCases, at: now)
-            try transaction.saveStanding(session, at: now)
+            try transaction.saveStanding(&session, at: now)
+            return session
         }
     }
 
-    public func account(_ id: AccountID, at now: Timestamp) async throws -> StoredAccount {
+    /// Takes an account out of use. Its ledger stays: what it gave a channel counts when it comes back.
+    public func disconnect(_ account: AccountID, owner: Int64? = nil, at now: Timestamp) async throws {
+        let rampUp = rampUp
+        try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
+            session.candidate.standing.disabled = session.candidate.standing.disabled ?? .byOwner
+            _ = session.candidate.leases.end()
+            try transaction.saveLease(session)
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
+            try transaction.saveStanding(&session, at: now)
+            try transaction.run("UPDATE telegram_sessions SET is_active = FALSE WHERE id = \(account)")
+        }
+    }
+
+    /// Forgets all accounts of a user who is gone, and returns which they were.
+    @discardableResult
+    public func erase(user: Int64) async throws -> [AccountID] {
+        try await database.transaction { transaction in
+            let accounts = try transaction.run(
+                "SELECT id FROM telegram_sessions WHERE user_id = \(user) ORDER BY id"
+            ).map { try $0.account("id") }
+            for account in accounts {
+                try transaction.run("DELETE FROM account_ledger WHERE account_id = \(account)")
+                try transaction.run("DELETE FROM account_permits WHERE account_id = \(account)")
+                try transaction.run(
+                    "DELETE FROM account_limits WHERE scope = 'account' AND subject = \(account.description)")
+            }
+            try transaction.run(
+                "DELETE FROM account_limits WHERE scope = 'user' AND subject = \(String(user))")
+            try transaction.run("DELETE FROM account_alerts WHERE user_id = \(user)")
+            try transaction.run("DELETE FROM account_events WHERE user_id = \(user)")
+            try transaction.run("DELETE FROM telegram_sessions WHERE user_id = \(user)")
+            return accounts
+        }
+    }
+
+    public func account(_ id: AccountID, owner: Int64? = nil, at now: Timestamp) async throws -> StoredAccount
+    {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(id, rampUp, locking: false)
+            var session = try transaction.session(id, rampUp, locking: false, owner: owner)
             try transaction.loadUsage(&session, ActionType.allCases, at: now)
             return session
         }
@@ -51,18 +97,44 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
 
     /// Replaces the tightening of one scope. Where it matters to the choice of an account, that is found out
     /// when one is chosen; `check` knows at once.
-    public func tighten(_ scope: LimitScope, to limits: LimitsOverride) async throws {
+    public func tighten(_ scope: LimitScope, to limits: LimitsOverride, at now: Timestamp = .epoch)
+        async throws
+    {
         try await database.transaction { transaction in
+            // First, so that two who tighten at once do it one after the other.
+            try transaction.run(
+                """
+                INSERT INTO account_limits (scope, subject, setting, value) VALUES ('revision', '', '', 1)
+                ON CONFLICT (scope, subject, setting) DO UPDATE SET value = account_limits.value + 1
+                """)
+            let before = try transaction.tightening(scope)
             try transaction.run(
                 "DELETE FROM account_limits WHERE scope = \(scope.name) AND subject = \(scope.subject)")
             for (setting, value) in limits.values.sorted(by: { $0.key < $1.key }) {
+                // What stays as it was has been in force since it was said first.
+                let since = before[setting].flatMap { $0.value == value ? $0.since : nil } ?? now
                 try transaction.run(
                     """
-                    INSERT INTO account_limits (scope, subject, setting, value)
-                    VALUES (\(scope.name), \(scope.subject), \(setting.name), \(value))
+                    INSERT INTO account_limits (scope, subject, setting, value, changed_at)
+                    VALUES (\(scope.name), \(scope.subject), \(setting.name), \(value), \(since))
                     """)
             }
         }
+    }
+
+    /// What an operator chose for a scope.
+    public func tightening(_ scope: LimitScope) async throws -> LimitsOverride {
+        let values = try await database.transaction { try $0.tightening(scope) }
+        return (try? LimitsOverride(values.mapValues(\.value))) ?? .none
+    }
+
+    /// What everybody and this user may do; an account may be tightened further.
+    public func limits(ofUser user: Int64) async throws -> Limits { try await limits(of: user) }
+
+    /// Grows with every tightening.
+    func limitsRevision() async throws -> Int64 {
+        try await database.run("SELECT value FROM account_limits WHERE scope = 'revision'").first?
+            .int64("value") ?? 0
     }
 
     // MARK: - Check, reserve, record
@@ -70,25 +142,28 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
     public func check(
         _ account: AccountID, _ action: ActionType, into channel: ChannelKey? = nil, at now: Timestamp
     ) async throws -> Verdict {
-        let rampUp = rampUp
-        return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: false)
-            try transaction.loadUsage(&session, [action], at: now)
-            return session.candidate.verdict(action, into: channel, at: now)
-        }
+        try await self.account(account, at: now).candidate.verdict(action, into: channel, at: now)
     }
 
     public func reserve(
         _ account: AccountID, _ action: ActionType, into channel: ChannelKey? = nil, lease: String? = nil,
         by service: String, at now: Timestamp
     ) async throws -> (verdict: Verdict, permit: Permit?) {
+        let answer = try await reserving(account, action, into: channel, lease: lease, by: service, at: now)
+        return (answer.verdict, answer.permit)
+    }
+
+    func reserving(
+        _ account: AccountID, owner: Int64? = nil, _ action: ActionType, into channel: ChannelKey?,
+        lease: String?, by service: String, at now: Timestamp
+    ) async throws -> (verdict: Verdict, permit: Permit?, account: StoredAccount) {
         let id = uuid(random)
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
-            try transaction.loadUsage(&session, [action], at: now)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
             let verdict = session.candidate.verdict(action, into: channel, at: now)
-            guard verdict.allowed else { return (verdict, nil) }
+            guard verdict.allowed else { return (verdict, nil, session) }
             let permit = Permit(
                 id: id, account: account, action: action, channel: verdict.channel, reservedAt: now)
             try transaction.run(
@@ -98,39 +173,67 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
                 VALUES (\(id), \(account), \(action.rawValue), \(verdict.channel?.description), \(lease), \(service),
                     \(now), \(permit.expiresAt), 'open')
                 """)
-            return (verdict, permit)
+            try transaction.run("UPDATE telegram_sessions SET revision = revision + 1 WHERE id = \(account)")
+            session.hold(permit)
+            return (verdict, permit, session)
         }
     }
 
     @discardableResult
     public func record(_ account: AccountID, _ report: Report, at now: Timestamp) async throws -> Bool {
+        try await recording(account, report, at: now).isNew
+    }
+
+    func recording(
+        _ account: AccountID, owner: Int64? = nil, _ report: Report, at now: Timestamp
+    ) async throws -> (isNew: Bool, account: StoredAccount) {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             var moment = now
+            var report = report
             if let id = report.permit {
-                guard let at = try transaction.settle(id, of: account, at: now) else { return false }
-                moment = at
+                switch try transaction.settle(id, of: account, at: now) {
+                case .counted:
+                    try transaction.loadUsage(&session, ActionType.allCases, at: now)
+                    return (false, session)
+                case .counts(let at): moment = at
+                case .foreign: report.permit = nil
+                }
             }
-            let channel = report.action == .invite ? report.channel : nil
-            let record = ActionRecord(at: moment, channel: channel, success: report.success)
-            try transaction.loadUsage(&session, [report.action], at: now)
+            // Behind `settle`: the permit no longer counts beside the record.
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
+            let record = session.count(report, at: moment, now: now)
             try transaction.write([record], report, account)
-            session.count([record], of: report.action, at: now)
-            if report.success { session.candidate.standing.succeeded() }
-            try transaction.saveUsage(session, report.action, at: now)
-            return true
+            try transaction.saveUsage(&session, report.action, at: now)
+            return (true, session)
         }
     }
 
+    /// Gives a permit back unused. True when there was something to give back.
     @discardableResult
-    public func releasePermit(_ id: String, at now: Timestamp) async throws -> Bool {
-        try await database.run(
-            """
-            UPDATE account_permits SET state = 'released'
-            WHERE id = \(id) AND state = 'open' AND expires_at > \(now)
-            """
-        ).affected > 0
+    public func releasePermit(_ id: String, of account: AccountID, at now: Timestamp) async throws -> Bool {
+        try await releasingPermit(id, of: account, at: now) != nil
+    }
+
+    func releasingPermit(
+        _ id: String, of account: AccountID, owner: Int64? = nil, at now: Timestamp
+    ) async throws -> StoredAccount? {
+        let rampUp = rampUp
+        return try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
+            let released = try transaction.run(
+                """
+                UPDATE account_permits SET state = 'released'
+                WHERE id = \(id) AND account_id = \(account) AND state = 'open' AND expires_at > \(now)
+                """
+            ).affected
+            guard released > 0 else { return nil }
+            try transaction.run("UPDATE telegram_sessions SET revision = revision + 1 WHERE id = \(account)")
+            session.revision += 1
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
+            return session
+        }
     }
 
     // MARK: - Errors and recovery
@@ -138,47 +241,77 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
     public func handle(_ error: AccountError, of account: AccountID, at now: Timestamp) async throws
         -> ErrorOutcome
     {
+        try await handling(error, of: account, at: now).outcome
+    }
+
+    func handling(
+        _ error: AccountError, of account: AccountID, owner: Int64? = nil, at now: Timestamp
+    ) async throws -> (outcome: ErrorOutcome, account: StoredAccount, ended: Lease?) {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let outcome = session.candidate.standing.failed(with: error, at: now)
+            var ended: Lease?
             if outcome.endsLease {
-                _ = session.candidate.leases.end()
+                ended = session.candidate.leases.end()
                 try transaction.saveLease(session)
             }
             try transaction.loadUsage(&session, ActionType.allCases, at: now)
-            try transaction.saveStanding(session, at: now)
-            return outcome
+            try transaction.saveStanding(&session, at: now)
+            return (outcome, session, ended)
+        }
+    }
+
+    /// Stops an account: the ledger shows more than a limit allows. What Telegram said of it stays graver.
+    func stop(_ account: AccountID, at now: Timestamp) async throws -> StoredAccount {
+        let rampUp = rampUp
+        return try await database.transaction { transaction in
+            var session = try transaction.session(account, rampUp, locking: true)
+            session.candidate.standing.disabled = session.candidate.standing.disabled ?? .byMonitor
+            try transaction.loadUsage(&session, ActionType.allCases, at: now)
+            try transaction.saveStanding(&session, at: now)
+            return session
         }
     }
 
     /// Tidies one account whose time may be over; true when there was something to tidy.
     @discardableResult
     public func recover(_ account: AccountID, byHand: Bool = false, at now: Timestamp) async throws -> Bool {
+        try await recovering(account, byHand: byHand, at: now).changed
+    }
+
+    func recovering(
+        _ account: AccountID, owner: Int64? = nil, byHand: Bool = false, at now: Timestamp
+    ) async throws -> (changed: Bool, account: StoredAccount) {
         let rampUp = rampUp
         return try await database.transaction { transaction in
-            var session = try transaction.session(account, rampUp, locking: true)
+            var session = try transaction.session(account, rampUp, locking: true, owner: owner)
             let before = session.candidate.standing
             if byHand { session.candidate.standing.turnOn() }
             _ = session.candidate.standing.recover(at: now)
-            guard session.candidate.standing != before else { return false }
             try transaction.loadUsage(&session, ActionType.allCases, at: now)
-            try transaction.saveStanding(session, at: now)
-            return true
+            guard session.candidate.standing != before else { return (false, session) }
+            try transaction.saveStanding(&session, at: now)
+            return (true, session)
         }
+    }
+
+    /// Accounts whose flood wait, block or freeze is over and that still show it.
+    func due(limit: Int, of user: Int64? = nil, at now: Timestamp) async throws -> [AccountID] {
+        let mine: SQL = user.map { "user_id = \($0)" } ?? "TRUE"
+        return try await database.run(
+            """
+            SELECT id FROM telegram_sessions WHERE status <> 'active' AND status <> 'disabled'
+                AND (flood_wait_until <= \(now) OR blocked_until <= \(now) OR frozen_until <= \(now)) AND \(mine)
+            ORDER BY id LIMIT \(limit)
+            """
+        ).map { try $0.account("id") }
     }
 
     /// Tidies up to `limit` accounts whose flood wait, block or freeze is over.
     public func recoverDue(limit: Int = 500, at now: Timestamp) async throws -> [AccountID] {
-        let due = try await database.run(
-            """
-            SELECT id FROM telegram_sessions WHERE status <> 'active' AND status <> 'disabled'
-                AND (flood_wait_until <= \(now) OR blocked_until <= \(now) OR frozen_until <= \(now))
-            ORDER BY id LIMIT \(limit)
-            """)
         var recovered: [AccountID] = []
-        for row in due {
-            let id = try row.account("id")
+        for id in try await due(limit: limit, at: now) {
             if try await recover(id, at: now) { recovered.append(id) }
         }
         return recovered
@@ -216,8 +349,9 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
                     $0.at >= now.day.start
                 }
             }
-            for action in ActionType.allCases { try transaction.saveUsage(session, action, at: now) }
-            try transaction.saveStanding(session, at: now)
+            session.usageDay = now.day
+            for action in ActionType.allCases { try transaction.saveUsage(&session, action, at: now) }
+            try transaction.saveStanding(&session, at: now)
         }
     }
 
@@ -242,6 +376,7 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
 extension LimitScope {
     var name: String {
         switch self {
+        case .configuration: "configuration"
         case .everybody: "everybody"
         case .user: "user"
         case .account: "account"
@@ -249,7 +384,7 @@ extension LimitScope {
     }
     var subject: String {
         switch self {
-        case .everybody: ""
+        case .configuration, .everybody: ""
         case .user(let id): String(id)
         case .account(let id): id.description
         }

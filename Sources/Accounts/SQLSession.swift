@@ -60,6 +60,7 @@ extension Row {
                 .addContact: try int("contacts_today"),
             ])
         session.usageDay = day
+        session.revision = try int64("revision")
         session.channels = try optionalJSON("per_channel_invites").flatMap(ChannelCounters.init)
         return session
     }
@@ -97,6 +98,8 @@ struct ChannelCounters: Equatable, Sendable {
                 day: day)
         }
     }
+
+    mutating func put(_ channel: ChannelKey, _ counter: Counter) { counters[channel] = counter }
 
     mutating func count(_ channel: ChannelKey, on day: UTCDay) {
         var counter = counters[channel] ?? Counter(today: 0, total: 0, day: day)
@@ -139,13 +142,60 @@ extension StoredAccount {
     }
 }
 
+/// What a report that names a permit means.
+enum PermitSettlement {
+    /// It counted before.
+    case counted
+    /// It counts, as of that moment.
+    case counts(at: Timestamp)
+    /// The permit is another account's: the attempt is a fact all the same, the permit is not its.
+    case foreign
+}
+
+extension StoredAccount {
+    /// Counts an attempt as of `moment`, and what it means for the errors before it.
+    mutating func count(_ report: Report, at moment: Timestamp, now: Timestamp) -> ActionRecord {
+        let record = ActionRecord(
+            at: moment, channel: report.action == .invite ? report.channel : nil, success: report.success)
+        count([record], of: report.action, at: now)
+        if report.success { candidate.standing.succeeded() }
+        return record
+    }
+
+    /// Holds a place for whoever is about to act.
+    mutating func hold(_ permit: Permit) {
+        permits.append(permit)
+        candidate.usage[permit.action, default: .none].hold(permit.hold)
+        revision += 1
+    }
+}
+
 extension Transaction {
-    func session(_ id: AccountID, _ rampUp: RampUp, locking: Bool) throws -> StoredAccount {
+    func tightening(_ scope: LimitScope) throws -> [LimitSetting: (value: Int, since: Timestamp)] {
+        var found: [LimitSetting: (value: Int, since: Timestamp)] = [:]
+        for row in try run(
+            """
+            SELECT setting, value, changed_at FROM account_limits
+            WHERE scope = \(scope.name) AND subject = \(scope.subject)
+            """)
+        {
+            guard let setting = try LimitSetting(name: row.text("setting")) else { continue }
+            found[setting] = (try row.int("value"), try row.timestamp("changed_at"))
+        }
+        return found
+    }
+
+    /// An account; one of somebody else than `owner`, where that matters, does not exist.
+    func session(
+        _ id: AccountID, _ rampUp: RampUp, locking: Bool, owner: Int64? = nil
+    ) throws -> StoredAccount {
         let lock: SQL = locking && dialect == .postgres ? "FOR UPDATE" : ""
         guard let row = try run("SELECT * FROM telegram_sessions WHERE id = \(id) \(lock)").first else {
             throw AccountStoreError.unknownAccount
         }
-        return try row.session(rampUp)
+        let session = try row.session(rampUp)
+        guard owner == nil || owner == session.user else { throw AccountStoreError.unknownAccount }
+        return session
     }
 
     /// Reads what the rules need for these actions, and the limits of the account, in one statement.
@@ -154,34 +204,39 @@ extension Transaction {
         while true {
             let rows = try run(
                 """
-                SELECT 'record' AS kind, action AS name, channel, success, at, CAST(NULL AS BIGINT) AS value
+                SELECT 'record' AS kind, action AS name, channel, success, at, CAST(0 AS BIGINT) AS value,
+                    CAST(NULL AS TEXT) AS permit
                 FROM account_ledger WHERE account_id = \(session.id) AND at >= \(reach)
                 UNION ALL
-                SELECT 'permit', action, channel, TRUE, expires_at, CAST(NULL AS BIGINT) FROM account_permits
+                SELECT 'permit', action, channel, TRUE, expires_at, reserved_at, id FROM account_permits
                 WHERE account_id = \(session.id) AND expires_at > \(now) AND state = 'open'
                 UNION ALL
-                SELECT 'limit', setting, NULL, TRUE, CAST(0 AS BIGINT), value FROM account_limits
-                WHERE scope = 'everybody' OR (scope = 'user' AND subject = \(String(session.user)))
+                SELECT scope, setting, NULL, TRUE, CAST(0 AS BIGINT), value, NULL FROM account_limits
+                WHERE scope IN ('everybody', 'configuration', 'revision') OR (scope = 'user' AND subject = \(String(session.user)))
                     OR (scope = 'account' AND subject = \(session.id.description))
                 """)
             var records: [ActionType: [ActionRecord]] = [:]
-            var permits: [ActionType: [PermitHold]] = [:]
+            var permits: [Permit] = []
             var overrides: [LimitsOverride] = []
             for row in rows {
                 let name = try row.text("name")
                 switch try row.text("kind") {
-                case "limit":
-                    if let setting = LimitSetting(name: name) {
-                        try overrides.append(LimitsOverride([setting: row.int("value")]))
-                    }
-                case let kind:
+                case "revision": session.limitsRevision = try row.int64("value")
+                case "record":
                     guard let action = ActionType(name) else { continue }
-                    let record = try row.actionRecord()
-                    if kind == "permit" {
-                        permits[action, default: []].append(
-                            PermitHold(channel: record.channel, expiresAt: record.at))
-                    } else {
-                        records[action, default: []].append(record)
+                    records[action, default: []].append(try row.actionRecord())
+                case "permit":
+                    guard let action = ActionType(name) else { continue }
+                    permits.append(
+                        Permit(
+                            id: try row.text("permit"), account: session.id, action: action,
+                            channel: try row.optionalText("channel").map(ChannelKey.init(stored:)),
+                            reservedAt: try row.timestamp("value")))
+                default:
+                    guard let setting = LimitSetting(name: name) else { continue }
+                    // A row that a later ceiling no longer allows tightens nothing.
+                    if let override = try? LimitsOverride([setting: try row.int("value")]) {
+                        overrides.append(override)
                     }
                 }
             }
@@ -193,19 +248,23 @@ extension Transaction {
                 continue
             }
             session.candidate.limits = limits
+            session.permits = permits
+            session.knownFrom = reach
+            session.readAt = now
             if actions.contains(.invite), session.channels == nil {
                 session.channels = try channelsFromLedger(session.id)
             }
             for action in actions {
                 session.candidate.usage[action] = Usage(
-                    records: records[action] ?? [], permits: permits[action] ?? [],
+                    records: records[action] ?? [],
+                    permits: permits.filter { $0.action == action }.map(\.hold),
                     channelTotals: action == .invite ? session.channels?.totals : [:])
             }
             return
         }
     }
 
-    private func channelsFromLedger(_ id: AccountID) throws -> ChannelCounters {
+    func channelsFromLedger(_ id: AccountID) throws -> ChannelCounters {
         var counters = ChannelCounters()
         for row in try run(
             """
@@ -219,42 +278,46 @@ extension Transaction {
         return counters
     }
 
-    /// Marks a permit as recorded; the moment the attempt is dated to, or nil when it counted before.
-    func settle(_ id: String, of account: AccountID, at now: Timestamp) throws -> Timestamp? {
+    /// Marks a permit as recorded.
+    func settle(_ id: String, of account: AccountID, at now: Timestamp) throws -> PermitSettlement {
         let lock: SQL = dialect == .postgres ? "FOR UPDATE" : ""
-        guard
-            let row = try run(
-                "SELECT * FROM account_permits WHERE id = \(id) AND account_id = \(account) \(lock)"
-            ).first, let action = try ActionType(row.text("action"))
+        guard let row = try run("SELECT * FROM account_permits WHERE id = \(id) \(lock)").first,
+            let action = try ActionType(row.text("action"))
         else {
             // Forgotten long ago, or never ours: the ledger alone knows whether it counted.
-            let known = try run("SELECT 1 AS found FROM account_ledger WHERE permit_id = \(id)")
-            return known.isEmpty ? now : nil
+            let known = try run("SELECT account_id FROM account_ledger WHERE permit_id = \(id)").first
+            guard let known else { return .counts(at: now) }
+            return try known.account("account_id") == account ? .counted : .foreign
         }
+        guard try row.account("account_id") == account else { return .foreign }
         var permit = Permit(
             id: id, account: account, action: action,
             channel: try row.optionalText("channel").map(ChannelKey.init(stored:)),
             reservedAt: try row.timestamp("reserved_at"),
             state: Permit.State(rawValue: try row.text("state")) ?? .open)
-        guard let moment = permit.record(at: now) else { return nil }
+        guard let moment = permit.record(at: now) else { return .counted }
         try run("UPDATE account_permits SET state = 'recorded' WHERE id = \(id)")
-        return moment
+        return .counts(at: moment)
     }
 
-    func write(_ records: [ActionRecord], _ report: Report, _ account: AccountID) throws {
+    /// `summed`: told in sum at a release, so that the single moments are not known.
+    func write(_ records: [ActionRecord], _ report: Report, _ account: AccountID, summed: Bool = false) throws
+    {
         for record in records {
             try run(
                 """
                 INSERT INTO account_ledger
-                    (account_id, action, channel, success, error_type, lease_id, permit_id, service, at)
+                    (account_id, action, channel, success, error_type, lease_id, permit_id, service, at, summed)
                 VALUES (\(account), \(report.action.rawValue), \(record.channel?.description), \(record.success),
-                    \(report.error), \(report.lease), \(report.permit), \(report.service), \(record.at))
+                    \(report.error), \(report.lease), \(report.permit), \(report.service), \(record.at),
+                    \(summed))
                 """)
         }
     }
 
     /// Writes the counters and the views of one action.
-    func saveUsage(_ session: StoredAccount, _ action: ActionType, at now: Timestamp) throws {
+    func saveUsage(_ session: inout StoredAccount, _ action: ActionType, at now: Timestamp) throws {
+        session.revision += 1
         let (end, reason) = session.free(for: action, at: now)
         let (freeAt, freeReason): (StaticString, StaticString) =
             switch action {
@@ -270,13 +333,15 @@ extension Transaction {
                 used_messages_today = \(session.usedToday[.message] ?? 0),
                 contacts_today = \(session.usedToday[.addContact] ?? 0), usage_day = \(session.usageDay.number),
                 error_count = \(session.candidate.standing.errorCount), last_used_at = \(session.candidate.lastUsed),
-                \(raw: freeAt) = \(end), \(raw: freeReason) = \(reason?.rawValue) \(channels)
+                \(raw: freeAt) = \(end), \(raw: freeReason) = \(reason?.rawValue) \(channels),
+                revision = revision + 1
             WHERE id = \(session.id)
             """)
     }
 
     /// Writes the standing and, as it bears on them all, the view of every action.
-    func saveStanding(_ session: StoredAccount, at now: Timestamp) throws {
+    func saveStanding(_ session: inout StoredAccount, at now: Timestamp) throws {
+        session.revision += 1
         let standing = session.candidate.standing
         let frozen: Int64? =
             switch standing.freeze {
@@ -297,7 +362,8 @@ extension Transaction {
                 free_at = \(own.end), free_reason = \(own.reason?.rawValue),
                 invite_free_at = \(invite.end), invite_reason = \(invite.reason?.rawValue),
                 message_free_at = \(message.end), message_reason = \(message.reason?.rawValue),
-                contact_free_at = \(contact.end), contact_reason = \(contact.reason?.rawValue)
+                contact_free_at = \(contact.end), contact_reason = \(contact.reason?.rawValue),
+                revision = revision + 1
             WHERE id = \(session.id)
             """)
     }
@@ -321,8 +387,7 @@ extension Transaction {
 extension StoredAccount {
     /// From when on the account's own limits allow `action`, and what refuses until then. Never before its
     /// last use: the index on it is also the order of idleness.
-    fileprivate func free(for action: ActionType?, at now: Timestamp) -> (end: Int64, reason: RefusalReason?)
-    {
+    func free(for action: ActionType?, at now: Timestamp) -> (end: Int64, reason: RefusalReason?) {
         let idleSince = candidate.lastUsed?.milliseconds ?? 0
         let refusal: Candidate.Refusal? =
             if let action {

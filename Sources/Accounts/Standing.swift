@@ -19,6 +19,8 @@ public struct Standing: Equatable, Sendable {
         case loggedOut = "logged_out"
         /// Switched off by its owner.
         case byOwner = "by_owner"
+        /// The ledger shows more than a limit allows: nothing more until an operator has looked.
+        case byMonitor = "by_monitor"
     }
     public enum Freeze: Equatable, Sendable {
         case until(Timestamp)
@@ -106,6 +108,6 @@ extension Standing {
 
     /// The account was connected again: the login is new. A ban stays until an operator lifts it.
     public mutating func reconnected() {
-        if disabled == .loggedOut { disabled = nil }
+        if disabled == .loggedOut || disabled == .byOwner { disabled = nil }
     }
 }

@@ -62,6 +62,9 @@ public struct Usage: Equatable, Sendable {
         if let index = permits.firstIndex(of: permit) { permits.remove(at: index) }
     }
 
+    /// Drops records and holds that were long ago; the totals keep what they counted.
+    mutating func forget(before moment: Timestamp) { records.removeAll { $0.at < moment } }
+
     /// The moment from which on records are needed to answer at `now`.
     public static func horizon(of limits: ActionLimits, at now: Timestamp) -> Timestamp {
         min(now.day.start, now - limits.memory)

@@ -124,7 +124,8 @@ public actor ServerProcess {
     /// Waits for the server to end, for those who want to know that it died; at once when it does not run.
     public func ended() async -> ExitStatus? { await child?.wait() }
 
-    func start(within limit: Duration = .seconds(90)) async throws {
+    /// The limit only ends what would hang: on a machine with much else to do a start takes minutes.
+    func start(within limit: Duration = .seconds(300)) async throws {
         guard id == nil else { return }
         try recipe.folder.make()
         // Otherwise whoever holds the port would answer in its place.

@@ -50,11 +50,12 @@ public final class SandboxWorld: Service {
 
     // MARK: - Running
 
-    /// Brings back what the journal kept. Before anybody connects.
+    /// Brings back what the journal kept, before anybody connects. Another seed is another world: it begins anew.
     public func restore() async throws {
         guard let journal else { return }
         guard let kept = try await journal.load(), let first = kept.first,
-            let options = try? Fields.decode(WorldOptions.self, from: first)
+            let options = try? Fields.decode(WorldOptions.self, from: first),
+            options.seed == self.options.seed
         else { return try await journal.restart(options.json) }
         state.withLock { state in
             let world = World(options)
@@ -77,7 +78,9 @@ public final class SandboxWorld: Service {
                 }
             }
         }
-        try? await flushJournal()
+        // This task is cancelled, and what happened last has to be kept all the same.
+        let last = Task.detached { try await self.flushJournal() }  // rule: no-bare-task
+        try await last.value
     }
 
     private func keepJournal() async {

@@ -111,6 +111,17 @@ public func checkSettings(of services: [ServiceDefinition], in environment: Envi
     guard mistakes.isEmpty else { throw ConfigurationError(mistakes: mistakes) }
 }
 
+extension ServiceDefinition {
+    /// Where this service keeps its data, for a command that reads it beside the service.
+    public func databaseLocation(
+        in environment: consuming Environment, dataFolder: String
+    ) throws(ConfigurationError) -> DatabaseLocation? {
+        let location = ServiceKit.databaseLocation(for: self, from: &environment, dataFolder: dataFolder)
+        try environment.finish()
+        return location
+    }
+}
+
 /// `DATABASE_URL` (with the service's own database where the URL names none), or `POSTGRES_SERVER` and its
 /// neighbours, or a file in the data folder.
 private func databaseLocation(

@@ -120,7 +120,7 @@ extension Simulation {
             let crashed = await withCheckedContinuation { (end: CheckedContinuation<Bool, Never>) in
                 let process = SimulatedProcess(name, number, self, end)
                 // No child of ours: it has to be able to stop for ever without holding us up.
-                Task(executorPreference: self) {
+                Task(executorPreference: self) {  // rule: no-bare-task
                     await body(process)
                     process.finish(crashed: false)
                 }

@@ -47,7 +47,7 @@ public final class Simulation: TaskExecutor, TimeSource, RandomSource {
     ) throws -> Result {
         let outcome = Outcome<Result>()
         // The root of the simulated world: there is no parent it could be a child of.
-        Task(executorPreference: self) {
+        Task(executorPreference: self) {  // rule: no-bare-task
             do { outcome.set(.success(try await body(self))) } catch { outcome.set(.failure(error)) }
         }
         do {

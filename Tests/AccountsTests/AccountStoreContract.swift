@@ -282,7 +282,7 @@ private struct Life {
             return ours == theirs
         case 8:
             guard let permit = permits.last else { return true }
-            let theirs = try await store.releasePermit(permit.id, at: now)
+            let theirs = try await store.releasePermit(permit.id, of: account(permit.account + 1), at: now)
             return books[permit.account].releasePermit(permit.mine, at: now) == theirs
         case 9:
             let held = books[index].candidate.leases.current?.id

@@ -40,7 +40,11 @@ extension ServiceDefinition: CustomTestStringConvertible { public var testDescri
         let routed = assembled.router.operations
         // The gateway passes on what other services answer; its contract tells a client of that too.
         let passedOn = service.name == "gateway" ? described.filter { $0.contains(" /api/") } : []
-        #expect(routed.filter { !described.contains($0) } == [], "routed and not described")
+        // The documents write some paths without their beginning; the contract names them once.
+        let undescribed = routed.filter {
+            !described.contains($0) && !described.contains($0.replacing(" /", with: " /api/v1/", maxReplacements: 1))
+        }
+        #expect(undescribed == [], "routed and not described")
         #expect(
             described.filter { !routed.contains($0) && !passedOn.contains($0) } == [],
             "described and not routed")
@@ -55,6 +59,8 @@ extension ServiceDefinition: CustomTestStringConvertible { public var testDescri
         var names: Set<String> = []
         for path in contract["paths"]?.objectValue ?? [] {
             for (method, operation) in (path.value.objectValue ?? []).map({ ($0.name, $0.value) }) {
+                // Beside its methods a path may name what they have in common.
+                if ["parameters", "summary", "description"].contains(method) { continue }
                 let place = "\(method) \(path.name)"
                 let name = operation["operationId"]?.stringValue
                 #expect(name.map { names.insert($0).inserted } == true, "\(place) needs a name of its own")

@@ -57,7 +57,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             _ = try connection.readHead()
             try connection.write(text)
         }) { server, client in
-            result = await outcome(client, ClientRequest(.get, server.url))
+            result = await outcome(client, ask(.get, server.url))
         }
         return result
     }
@@ -122,7 +122,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
                 try connection.write("HTTP/1.1 102 Processing\r\n")
                 try form(connection)
             }) { server, client in
-                let result = await outcome(client, ClientRequest(.get, server.url))
+                let result = await outcome(client, ask(.get, server.url))
                 if case .failure(let error) = result { #expect(Kind(error) == .badAnswer, "\(error)") }
                 #expect(throws: ClientError.self) { try result.get() }
             }
@@ -135,7 +135,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             try connection.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n")
             while true { try connection.write("X-Field: and another one\r\n") }
         }) { server, client in
-            #expect(await kind(client, ClientRequest(.get, server.url)) == .badAnswer)
+            #expect(await kind(client, ask(.get, server.url)) == .badAnswer)
         }
     }
 
@@ -144,7 +144,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             _ = try connection.readHead()
             try connection.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url))
+            let answer = try await client.send(ask(.get, server.url))
             #expect(answer.body.length == 10)
             var body = answer.body.makeAsyncIterator()
             var read = Bytes()
@@ -168,7 +168,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             }
             try connection.stall()
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url))
+            let answer = try await client.send(ask(.get, server.url))
             #expect(answer.headers["A"] == "b")
             #expect(try await answer.body.collect(upTo: 10) == Bytes("abc".utf8))
         }
@@ -186,7 +186,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
                 }, metrics: metrics
             ) { server, client in
                 for number in 1...5 {
-                    let answer = try await text(client, ClientRequest(method, server.url + "/\(number)"))
+                    let answer = try await text(client, ask(method, server.url + "/\(number)"))
                     #expect(answer == "\(method) /\(number) HTTP/1.1")
                     try await eventually("such a connection is ended") {
                         metrics.text.contains("http_client_connections 0\n")
@@ -202,25 +202,25 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
         let server = ScriptedServer { _ in }
         server.stop()
         let client = HTTPClient(.patient)
-        #expect(await kind(client, ClientRequest(.get, server.url)) == .notSent)
-        #expect(await kind(client, ClientRequest(.get, "http://name.invalid/")) == .notSent)
+        #expect(await kind(client, ask(.get, server.url)) == .notSent)
+        #expect(await kind(client, ask(.get, "http://name.invalid/")) == .notSent)
         await client.shutdown()
     }
 
     @Test func `not when it is refused as it is`() async throws {
         try await withServer({ _ in Issue.record("something was sent") }) { server, client in
-            #expect(await kind(client, ClientRequest(.get, server.url + "/a b")) == .invalidURL)
-            #expect(await kind(client, ClientRequest(.get, "gopher://127.0.0.1/")) == .invalidURL)
+            #expect(await kind(client, ask(.get, server.url + "/a b")) == .invalidURL)
+            #expect(await kind(client, ask(.get, "gopher://127.0.0.1/")) == .invalidURL)
             for (name, value) in [
                 ("A", "1\r\nB: 2"), ("A", "1\n"), ("A", "\0"), ("A\r\nB", "1"), ("", "1"), ("A:", "1"),
             ] {
-                let request = ClientRequest(.get, server.url, headers: [name: value])
+                let request = ask(.get, server.url, headers: [name: value])
                 #expect(await kind(client, request) == .invalidRequest)
             }
             for method: Method in ["", "GET ", "GET\r\nX: y", "CONNECT"] {
-                #expect(await kind(client, ClientRequest(method, server.url)) == .invalidRequest)
+                #expect(await kind(client, ask(method, server.url)) == .invalidRequest)
             }
-            #expect(await kind(client, ClientRequest(.head, server.url, body: Body([1]))) == .invalidRequest)
+            #expect(await kind(client, ask(.head, server.url, body: Body([1]))) == .invalidRequest)
         }
     }
 
@@ -230,7 +230,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             try connection.write("HTTP/1.1 400 Bad Request\r\n\r\n")
         }) { server, client in
             let url = server.url.replacing("http:", with: "https:")
-            #expect(await kind(client, ClientRequest(.post, url)) == .notSent)
+            #expect(await kind(client, ask(.post, url)) == .notSent)
         }
     }
 
@@ -240,7 +240,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             _ = try connection.readHead()
             if reset { connection.reset() }
         }) { server, client in
-            #expect(await kind(client, ClientRequest(method, server.url)) == .inDoubt)
+            #expect(await kind(client, ask(method, server.url)) == .inDoubt)
             #expect(server.accepted == 1)
         }
     }
@@ -251,7 +251,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
                 _ = try connection.readHead()
                 try connection.write(text)
             }) { server, client in
-                let told = await kind(client, ClientRequest(.get, server.url))
+                let told = await kind(client, ask(.get, server.url))
                 #expect(told == .inDoubt || text == "HTT" && told == .badAnswer, "\(text)")
             }
         }
@@ -263,7 +263,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
             connection.reset()
         }) { server, client in
             let body = Body(Bytes(repeating: 1, count: 8 << 20))
-            #expect(await kind(client, ClientRequest(.post, server.url, body: body)) == .inDoubt)
+            #expect(await kind(client, ask(.post, server.url, body: body)) == .inDoubt)
         }
     }
 
@@ -282,21 +282,21 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
         size: Int
     ) async throws {
         try await withServer(Self.staleServer) { server, client in
-            let put = ClientRequest(.put, server.url, body: Body(Bytes(repeating: 1, count: size)))
+            let put = ask(.put, server.url, body: Body(Bytes(repeating: 1, count: size)))
             for number in 1...10 {
                 let answer = try await text(client, put)
                 #expect(answer == "\(number)")
             }
-            let get = try await text(client, ClientRequest(.get, server.url))
+            let get = try await text(client, ask(.get, server.url))
             #expect(get == "11")
         }
     }
 
     @Test func `but not for a stream that was read already`() async throws {
         try await withServer(Self.staleServer) { server, client in
-            #expect(await kind(client, ClientRequest(.get, server.url)) == nil)
+            #expect(await kind(client, ask(.get, server.url)) == nil)
             let chunks = Mutex([Bytes(repeating: 1, count: 1000)])
-            let put = ClientRequest(.put, server.url, body: Body(pull: { chunks.withLock { $0.popLast() } }))
+            let put = ask(.put, server.url, body: Body(pull: { chunks.withLock { $0.popLast() } }))
             // Unless the connection broke before anything was read of it.
             let told = await kind(client, put)
             #expect(told == .inDoubt || told == nil && chunks.withLock { $0.isEmpty })
@@ -306,9 +306,9 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
     @Test(arguments: [0, 10, 100_000])
     func `but a POST is not sent twice`(size: Int) async throws {
         try await withServer(Self.staleServer) { server, client in
-            let answer4 = try await text(client, ClientRequest(.get, server.url))
+            let answer4 = try await text(client, ask(.get, server.url))
             #expect(answer4 == "1")
-            let post = ClientRequest(.post, server.url, body: Body(Bytes(repeating: 1, count: size)))
+            let post = ask(.post, server.url, body: Body(Bytes(repeating: 1, count: size)))
             #expect(await kind(client, post) == .inDoubt)
             #expect(server.accepted <= 2)
         }

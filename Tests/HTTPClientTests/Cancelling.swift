@@ -30,7 +30,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
     let accepted = server.accepted
     let produced = Mutex(false)
     let hasFirst = Mutex(false)
-    var request = ClientRequest(.put, server.url + "/\(phase)")
+    var request = ask(.put, server.url + "/\(phase)")
     switch phase {
     case .connecting: request.url = request.url.replacing("http:", with: "https:")
     case .sending: request.body = Body(Bytes(repeating: 1, count: 16 << 20))
@@ -77,13 +77,13 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             // Whoever waits for a turn needs somebody who has it.
             let holder =
                 phase == .waitingForItsTurn
-                ? Task { try await client.send(ClientRequest(.get, server.url)) } : nil
+                ? Task { try await client.send(ask(.get, server.url)) } : nil
             if holder != nil { try await eventually("the place is taken") { server.openCount == 1 } }
             for _ in 0..<5 { #expect(try await cancel(at: phase, server, client) == .cancelled) }
             holder?.cancel()
             try await eventually("all connections are closed") { server.openCount == 0 }
             // The place is free again, or this would wait for its turn.
-            #expect(try await client.send(ClientRequest(.get, server.url + "/Body")).status == 200)
+            #expect(try await client.send(ask(.get, server.url + "/Body")).status == 200)
         }
     }
 
@@ -129,7 +129,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
                 for _ in 0..<400 {
                     let yields = random.int(in: 0...60)
                     group.addTask {
-                        let task = Task { await kind(client, ClientRequest(.get, server.url)) }
+                        let task = Task { await kind(client, ask(.get, server.url)) }
                         for _ in 0..<yields { await Task.yield() }
                         task.cancel()
                         let told = await task.value
@@ -137,7 +137,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
                     }
                 }
             }
-            #expect(await kind(client, ClientRequest(.get, server.url)) == nil)
+            #expect(await kind(client, ask(.get, server.url)) == nil)
         }
     }
 }
@@ -145,15 +145,15 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
 @Suite struct `A body that is dropped` {
     @Test func `unread ends the exchange`() async throws {
         try await withServer(stuck) { server, client in
-            _ = try await client.send(ClientRequest(.get, server.url + "/readingTheBody"))
-            _ = try await client.send(ClientRequest(.get, server.url + "/pausedBody"))
+            _ = try await client.send(ask(.get, server.url + "/readingTheBody"))
+            _ = try await client.send(ask(.get, server.url + "/pausedBody"))
             try await eventually("the connections are closed") { server.openCount == 0 }
         }
     }
 
     @Test func `half read ends the exchange`() async throws {
         try await withServer(stuck) { server, client in
-            for try await _ in try await client.send(ClientRequest(.get, server.url + "/pausedBody")).body {
+            for try await _ in try await client.send(ask(.get, server.url + "/pausedBody")).body {
                 break
             }
             try await eventually("the connection is closed") { server.openCount == 0 }
@@ -165,7 +165,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             while true { _ = try connection.readHead(); try connection.answer("small") }
         }) {
             server, client in
-            for _ in 0..<20 { _ = try await client.send(ClientRequest(.get, server.url)) }
+            for _ in 0..<20 { _ = try await client.send(ask(.get, server.url)) }
             #expect(server.accepted == 1)
         }
     }
@@ -176,14 +176,14 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
         var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1
         try await withServer(stuck, settings: settings) { server, client in
-            async let running = kind(client, ClientRequest(.get, server.url))
+            async let running = kind(client, ask(.get, server.url))
             try await eventually("it has arrived") { server.requests == 1 }
-            let waiting = Task { await kind(client, ClientRequest(.get, server.url)) }
+            let waiting = Task { await kind(client, ask(.get, server.url)) }
             for _ in 0..<100 { await Task.yield() }
             await client.shutdown()
             #expect(await running == .inDoubt)
             #expect(await waiting.value == .notSent)
-            #expect(await kind(client, ClientRequest(.get, server.url)) == .notSent)
+            #expect(await kind(client, ask(.get, server.url)) == .notSent)
             try await eventually("the connection is closed") { server.openCount == 0 }
             await client.shutdown()
         }
@@ -196,7 +196,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             try mayAnswer.wait()
             try connection.answer("done")
         }) { server, client in
-            async let answer = text(client, ClientRequest(.get, server.url))
+            async let answer = text(client, ask(.get, server.url))
             try await eventually("it is under way") { server.openCount == 1 }
             async let end: Void = client.shutdown(grace: .seconds(20))
             mayAnswer.open()
@@ -210,7 +210,7 @@ private func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPCli
             let server = ScriptedServer(stuck)
             do {
                 let client = HTTPClient(.patient)
-                let task = Task { await kind(client, ClientRequest(.get, server.url)) }
+                let task = Task { await kind(client, ask(.get, server.url)) }
                 try await eventually("it is under way") { server.openCount == 1 }
                 task.cancel()
                 _ = await task.value

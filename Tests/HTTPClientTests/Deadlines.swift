@@ -35,7 +35,7 @@ private let short = Duration.milliseconds(100)
             try connection.write(sent)
             try connection.stall()
         }) { server, client in
-            try await expectTimedOutInDoubt(client) { ClientRequest(.get, server.url, deadline: $0) }
+            try await expectTimedOutInDoubt(client) { ask(.get, server.url, deadline: $0) }
             try await eventually("the connection is closed") { server.openCount == 0 }
         }
     }
@@ -49,7 +49,7 @@ private let short = Duration.milliseconds(100)
         }) { server, client in
             let body = Body(Bytes(repeating: 1, count: 16 << 20))
             try await expectTimedOutInDoubt(client) {
-                ClientRequest(.put, server.url, body: body, deadline: $0)
+                ask(.put, server.url, body: body, deadline: $0)
             }
         }
     }
@@ -65,7 +65,7 @@ private let short = Duration.milliseconds(100)
                     do { try await forever() } catch { wasCancelled.withLock { $0 = true } }
                     return nil
                 })
-                return ClientRequest(.put, server.url, body: body, deadline: limit)
+                return ask(.put, server.url, body: body, deadline: limit)
             }
             try await eventually("the producer is cancelled") { wasCancelled.withLock { $0 } }
         }
@@ -75,14 +75,14 @@ private let short = Duration.milliseconds(100)
         // TLS that never answers is a connection that is not made, without a packet filter.
         try await withServer({ connection in try connection.stall() }) { server, client in
             let url = server.url.replacing("http:", with: "https:")
-            let told = await kind(client, ClientRequest(.post, url, deadline: short))
+            let told = await kind(client, ask(.post, url, deadline: short))
             #expect(told == .timedOutUnsent)
         }
         var settings = HTTPClient.Settings()
         settings.connectTimeout = short
         try await withServer({ connection in try connection.stall() }, settings: settings) { server, client in
             let url = server.url.replacing("http:", with: "https:")
-            #expect(await kind(client, ClientRequest(.post, url)) == .timedOutUnsent)
+            #expect(await kind(client, ask(.post, url)) == .timedOutUnsent)
         }
     }
 
@@ -95,9 +95,9 @@ private let short = Duration.milliseconds(100)
                 try connection.stall()
             }, settings: settings
         ) { server, client in
-            async let first = client.send(ClientRequest(.get, server.url))
+            async let first = client.send(ask(.get, server.url))
             try await eventually("the first is there") { server.accepted == 1 }
-            #expect(await kind(client, ClientRequest(.get, server.url, deadline: short)) == .timedOutUnsent)
+            #expect(await kind(client, ask(.get, server.url, deadline: short)) == .timedOutUnsent)
             #expect(server.accepted == 1)
             await client.shutdown()
             _ = try? await first
@@ -110,7 +110,7 @@ private let short = Duration.milliseconds(100)
             try connection.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
             try connection.stall()
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url, idle: short))
+            let answer = try await client.send(ask(.get, server.url, idle: short))
             var body = answer.body.makeAsyncIterator()
             #expect(try await body.next() == Bytes("half".utf8))
             await #expect(throws: ClientError.timedOut(mayHaveArrived: true)) { try await body.next() }
@@ -131,7 +131,7 @@ private let short = Duration.milliseconds(100)
                 }
                 try connection.stall()
             }) { server, client in
-                let request = ClientRequest(.get, server.url, deadline: limit, idle: limit)
+                let request = ask(.get, server.url, deadline: limit, idle: limit)
                 var result: Result<String, any Error> = .success("")
                 let took = await elapsed { result = await outcome(client, request) }
                 guard case .success(let text) = result else { return }
@@ -153,7 +153,7 @@ private let short = Duration.milliseconds(100)
                 try connection.write(Bytes(repeating: 7, count: size))
                 try connection.stall()
             }) { server, client in
-                let answer = try await client.send(ClientRequest(.get, server.url, idle: limit))
+                let answer = try await client.send(ask(.get, server.url, idle: limit))
                 // The slow reader itself: there is nothing to wait for.
                 try await SystemTime().sleep(for: limit * 2)
                 do { for try await chunk in answer.body { read += chunk.count } } catch is ClientError {}

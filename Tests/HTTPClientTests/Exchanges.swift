@@ -23,7 +23,7 @@ private func serving(_ answer: @escaping @Sendable (Connection.RequestHead, [UIn
             try connection.answer(
                 "hello", status: "418 I'm a teapot", extra: "X-One: 1\r\nx-two:  2 \r\nX-Empty:\r\n")
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url + "/tea?milk=1"))
+            let answer = try await client.send(ask(.get, server.url + "/tea?milk=1"))
             #expect(answer.status == 418)
             #expect(answer.headers["X-One"] == "1")
             #expect(answer.headers["X-Two"] == "2")
@@ -50,7 +50,7 @@ private func serving(_ answer: @escaping @Sendable (Connection.RequestHead, [UIn
                 method == .head ? "" : "\(head.line)#\(fields)#\(String(decoding: body, as: UTF8.self))",
                 extra: "X-Line: \(head.line)\r\n")
         }) { server, client in
-            let request = ClientRequest(
+            let request = ask(
                 method, server.url + "/a/../b?c=%20#part",
                 headers: ["X-A": "1", "X-A": "zwei", "X-Empty": ""],
                 body: Body(Bytes(body.utf8)))
@@ -70,16 +70,16 @@ private func serving(_ answer: @escaping @Sendable (Connection.RequestHead, [UIn
         ) {
             server, client in
             let requests: [(ClientRequest, String)] = [
-                (ClientRequest(.get, server.url), "GET /20"),
-                (ClientRequest(.post, server.url, headers: ["A": "1"], body: Body([1, 2, 3])), "POST 43"),
-                (ClientRequest(.get, server.url), "GET /20"),
+                (ask(.get, server.url), "GET /20"),
+                (ask(.post, server.url, headers: ["A": "1"], body: Body([1, 2, 3])), "POST 43"),
+                (ask(.get, server.url), "GET /20"),
                 (
-                    ClientRequest(.put, server.url, body: Body(Bytes(repeating: 7, count: 100_000))),
+                    ask(.put, server.url, body: Body(Bytes(repeating: 7, count: 100_000))),
                     "PUT /3100000"
                 ),
-                (ClientRequest(.delete, server.url), "DELET20"),
-                (ClientRequest(.post, server.url), "POST 30"),
-                (ClientRequest(.get, server.url, headers: ["A": "1"]), "GET /30"),
+                (ask(.delete, server.url), "DELET20"),
+                (ask(.post, server.url), "POST 30"),
+                (ask(.get, server.url, headers: ["A": "1"]), "GET /30"),
             ]
             for (request, expected) in requests {
                 let answer = try await client.send(request)
@@ -91,7 +91,7 @@ private func serving(_ answer: @escaping @Sendable (Connection.RequestHead, [UIn
 
     @Test func `uses a connection again`() async throws {
         try await withServer(serving { _, _ in "ok" }) { server, client in
-            for _ in 0..<50 { _ = try await client.send(ClientRequest(.get, server.url)) }
+            for _ in 0..<50 { _ = try await client.send(ask(.get, server.url)) }
             #expect(server.accepted == 1)
         }
     }

@@ -33,7 +33,7 @@ private let url = "http://host/a"
         for error in [ClientError.notSent(reason: ""), .timedOut(mayHaveArrived: false)] {
             let server = Listed([.failure(error), .failure(error), status(200)])
             #expect(
-                try await Retrying(server, backoff: noPause).send(ClientRequest(method, url)).status == 200)
+                try await Retrying(server, backoff: noPause).send(ask(method, url)).status == 200)
             #expect(server.asked.count == 3)
         }
     }
@@ -46,7 +46,7 @@ private let url = "http://host/a"
         ] {
             let server = Listed([first, status(200)])
             #expect(
-                try await Retrying(server, backoff: noPause).send(ClientRequest(method, url)).status == 200)
+                try await Retrying(server, backoff: noPause).send(ask(method, url)).status == 200)
         }
     }
 
@@ -57,7 +57,7 @@ private let url = "http://host/a"
             status(503),
         ] {
             let server = Listed([first, status(200)])
-            let answer = try? await Retrying(server, backoff: noPause).send(ClientRequest(method, url))
+            let answer = try? await Retrying(server, backoff: noPause).send(ask(method, url))
             #expect(answer?.status != 200)
             #expect(server.asked.count == 1)
         }
@@ -66,12 +66,12 @@ private let url = "http://host/a"
     @Test func `gives up after so many attempts, with the last error or answer`() async throws {
         let failing = Listed(Array(repeating: .failure(ClientError.notSent(reason: "x")), count: 9))
         await #expect(throws: ClientError.notSent(reason: "x")) {
-            try await Retrying(failing, attempts: 4, backoff: noPause).send(ClientRequest(.get, url))
+            try await Retrying(failing, attempts: 4, backoff: noPause).send(ask(.get, url))
         }
         #expect(failing.asked.count == 4)
         let away = Listed(Array(repeating: status(502), count: 9))
         #expect(
-            try await Retrying(away, attempts: 2, backoff: noPause).send(ClientRequest(.get, url)).status
+            try await Retrying(away, attempts: 2, backoff: noPause).send(ask(.get, url)).status
                 == 502)
         #expect(away.asked.count == 2)
     }
@@ -84,7 +84,7 @@ private let url = "http://host/a"
         for error in errors {
             let server = Listed([.failure(error), status(200)])
             await #expect(throws: (any Error).self) {
-                try await Retrying(server, backoff: noPause).send(ClientRequest(.get, url))
+                try await Retrying(server, backoff: noPause).send(ask(.get, url))
             }
             #expect(server.asked.count == 1)
         }
@@ -94,7 +94,7 @@ private let url = "http://host/a"
         let server = Listed([.failure(ClientError.notSent(reason: "")), status(200)])
         await #expect(throws: ClientError.self) {
             try await Retrying(server, backoff: noPause).send(
-                ClientRequest(.put, url, body: Body(pull: { nil })))
+                ask(.put, url, body: Body(pull: { nil })))
         }
         #expect(server.asked.count == 1)
     }
@@ -105,7 +105,7 @@ private let url = "http://host/a"
             status(503, ["Retry-After": "7"]), status(503, ["Retry-After": "7"]), status(200),
         ])
         let sender = Retrying(server, backoff: noPause, time: time)
-        async let answer = sender.send(ClientRequest(.get, url, deadline: .seconds(10)))
+        async let answer = sender.send(ask(.get, url, deadline: .seconds(10)))
         await time.waitForSleepers(1)
         time.advance(by: .seconds(7))
         #expect(try await answer.status == 503)
@@ -115,7 +115,7 @@ private let url = "http://host/a"
     @Test func `ends with its task`() async throws {
         let time = ManualTime(.epoch)
         let server = Listed([.failure(ClientError.notSent(reason: "")), status(200)])
-        let task = Task { try await Retrying(server, time: time).send(ClientRequest(.get, url)) }
+        let task = Task { try await Retrying(server, time: time).send(ask(.get, url)) }
         await time.waitForSleepers(1)
         task.cancel()
         await #expect(throws: CancellationError.self) { try await task.value }
@@ -132,7 +132,7 @@ private let url = "http://host/a"
         }
         defer { server.stop() }
         let client = HTTPClient(.patient)
-        let answer = try await text(Retrying(client, backoff: noPause), ClientRequest(.get, server.url))
+        let answer = try await text(Retrying(client, backoff: noPause), ask(.get, server.url))
         #expect(answer == "at last")
         await client.shutdown()
     }
@@ -150,7 +150,7 @@ private let url = "http://host/a"
 
     @Test func `is an answer like any other unless it is asked to be followed`() async throws {
         try await withServer(Self.there) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url + "/1"))
+            let answer = try await client.send(ask(.get, server.url + "/1"))
             #expect(answer.status == 302)
             #expect(answer.headers["Location"] == "/0")
         }
@@ -159,9 +159,9 @@ private let url = "http://host/a"
     @Test func `is followed at home, so many times`() async throws {
         try await withServer(Self.there) { server, client in
             let follower = FollowingRedirects(client, limit: 3)
-            let near = try await text(follower, ClientRequest(.get, server.url + "/3"))
+            let near = try await text(follower, ask(.get, server.url + "/3"))
             #expect(near == "arrived")
-            #expect(try await follower.send(ClientRequest(.get, server.url + "/4")).status == 302)
+            #expect(try await follower.send(ask(.get, server.url + "/4")).status == 302)
         }
     }
 
@@ -177,7 +177,7 @@ private let url = "http://host/a"
                 _ = try connection.readHead()
                 try connection.answer("", status: "\(status) Elsewhere", extra: "Location: \(location)\r\n")
             }) { server, client in
-                let request = ClientRequest(.get, server.url, headers: ["Authorization": "Bearer token"])
+                let request = ask(.get, server.url, headers: ["Authorization": "Bearer token"])
                 let answer = try await FollowingRedirects(client).send(request)
                 #expect(answer.status == status)
                 #expect(server.accepted == 1)
@@ -188,7 +188,7 @@ private let url = "http://host/a"
 
     @Test func `is not followed with what might be done twice`() async throws {
         try await withServer(Self.there) { server, client in
-            let answer = try await FollowingRedirects(client).send(ClientRequest(.post, server.url + "/1"))
+            let answer = try await FollowingRedirects(client).send(ask(.post, server.url + "/1"))
             #expect(answer.status == 302)
         }
     }

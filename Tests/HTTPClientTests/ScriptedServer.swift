@@ -1,6 +1,7 @@
 import CSystem
 import Core
 import Glibc
+import HTTP
 import HTTPClient
 import Synchronization
 import Testing
@@ -263,12 +264,20 @@ func withServer(
     await client.shutdown()
 }
 
+/// A request with limits that only a client that hangs will meet.
+func ask(
+    _ method: Method, _ url: String, headers: Headers = [:], body: Body = .empty,
+    deadline: Duration = .seconds(300), idle: Duration = .seconds(300)
+) -> ClientRequest {
+    ClientRequest(method, url, headers: headers, body: body, deadline: deadline, idle: idle)
+}
+
 struct NeverCameTrue: Error { let what: String }
 
 /// Waits until something becomes true; ends the test if that takes unreasonably long.
 func eventually(_ what: String, _ condition: () async throws -> Bool) async throws {
     let time = SystemTime()
-    let end = time.uptime + .seconds(60)
+    let end = time.uptime + .seconds(120)
     while try await !condition() {
         guard time.uptime < end else { throw NeverCameTrue(what: what) }
         try await time.sleep(for: .milliseconds(2))

@@ -18,7 +18,7 @@ private let allowedMegabytes = 64
             try connection.write("6\r\nsecond\r\n0\r\n\r\n")
             try connection.stall()
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url))
+            let answer = try await client.send(ask(.get, server.url))
             #expect(answer.body.length == nil)
             var body = answer.body.makeAsyncIterator()
             #expect(try await body.next() == Bytes("first".utf8))
@@ -45,7 +45,7 @@ private let allowedMegabytes = 64
             }
             try connection.stall()
         }) { server, client in
-            let answer = try await client.send(ClientRequest(.get, server.url))
+            let answer = try await client.send(ask(.get, server.url))
             try await standsStill { written.withLock { $0 } }
             #expect(written.withLock { $0 } <= most)
             // And it goes on to the end once somebody does.
@@ -65,7 +65,7 @@ private let allowedMegabytes = 64
                 let block = Bytes(repeating: 7, count: megabyte)
                 for _ in 0..<1024 { try connection.write(block) }
             }) { server, client in
-                let answer = try await client.send(ClientRequest(.get, server.url))
+                let answer = try await client.send(ask(.get, server.url))
                 var read = 0
                 var most = 0
                 for try await chunk in answer.body {
@@ -85,8 +85,8 @@ private let allowedMegabytes = 64
             try connection.write("HTTP/1.1 200 OK\r\n\r\n")
             while true { try connection.write(Bytes(repeating: 7, count: 64 << 10)) }
         }) { server, client in
-            let endless = try await client.send(ClientRequest(.get, server.url + "/endless"))
-            for _ in 0..<20 { #expect(await kind(client, ClientRequest(.get, server.url)) == nil) }
+            let endless = try await client.send(ask(.get, server.url + "/endless"))
+            for _ in 0..<20 { #expect(await kind(client, ask(.get, server.url)) == nil) }
             #expect(endless.status == 200)
         }
     }
@@ -116,7 +116,7 @@ private let allowedMegabytes = 64
                     return Bytes(repeating: 1, count: 1000)
                 }
             }
-            let answer = try await text(client, ClientRequest(.post, server.url, body: body))
+            let answer = try await text(client, ask(.post, server.url, body: body))
             #expect(answer == "\(length.map(String.init) ?? "chunked") 60000 60000")
             #expect(server.accepted == 1)
         }
@@ -124,7 +124,7 @@ private let allowedMegabytes = 64
 
     @Test func `without a chunk is an empty body`() async throws {
         try await withServer(Self.counting) { server, client in
-            let answer = try await text(client, ClientRequest(.post, server.url, body: Body(pull: { nil })))
+            let answer = try await text(client, ask(.post, server.url, body: Body(pull: { nil })))
             #expect(answer == "chunked 0 0")
         }
     }
@@ -147,7 +147,7 @@ private let allowedMegabytes = 64
                     return block
                 }
             }
-            async let answer = text(client, ClientRequest(.put, server.url, body: body))
+            async let answer = text(client, ask(.put, server.url, body: body))
             try await eventually("the producer was asked") { made.withLock { $0 } > 0 }
             try await standsStill { made.withLock { $0 } }
             #expect(made.withLock { $0 } <= most)
@@ -177,7 +177,7 @@ private let allowedMegabytes = 64
                         return block
                     }
                 }
-                let answer = try await text(client, ClientRequest(.put, server.url, body: body))
+                let answer = try await text(client, ask(.put, server.url, body: body))
                 #expect(answer == "\(1024 * megabyte)")
                 #expect(made.withLock { $0.most } - before < allowedMegabytes)
             }
@@ -193,7 +193,7 @@ private let allowedMegabytes = 64
         }) { server, client in
             let body = Body(pull: { throw Broken() })
             await #expect(throws: Broken.self) {
-                try await client.send(ClientRequest(.post, server.url, body: body))
+                try await client.send(ask(.post, server.url, body: body))
             }
             try await eventually("the connection is closed") { server.openCount == 0 }
         }
@@ -210,7 +210,7 @@ private let allowedMegabytes = 64
         }) { server, client in
             let chunks = Mutex([Bytes(repeating: 1, count: 500), Bytes(repeating: 1, count: 500)])
             let body = Body(length: said) { chunks.withLock { $0.popLast() } }
-            #expect(await kind(client, ClientRequest(.put, server.url, body: body)) == .inDoubt)
+            #expect(await kind(client, ask(.put, server.url, body: body)) == .inDoubt)
             #expect(!whole.withLock { $0 })
         }
     }
@@ -233,7 +233,7 @@ private let allowedMegabytes = 64
                 if isPaused { try await forever() }
                 return Bytes(repeating: 1, count: 64 << 10)
             })
-            let answer = try await client.send(ClientRequest(.post, server.url, body: body))
+            let answer = try await client.send(ask(.post, server.url, body: body))
             #expect(answer.status == 413)
             #expect(try await answer.body.collect(upTo: 100) == Bytes("too much".utf8))
             try await eventually("the connection is closed") { server.openCount == 0 }
@@ -260,7 +260,7 @@ private let allowedMegabytes = 64
                 return await iterator.next()
             })
             feed.yield(Bytes("one".utf8))
-            let answer = try await client.send(ClientRequest(.post, server.url, body: body))
+            let answer = try await client.send(ask(.post, server.url, body: body))
             var echo = answer.body.makeAsyncIterator()
             var heard = ""
             for word in ["one", "two", "three"] {

@@ -31,7 +31,7 @@ final class Gate: Sendable {
 
 /// Takes the thread of a script out of the way for so long.
 func pause(_ duration: Duration) {
-    usleep(UInt32(duration.milliseconds * 1000))
+    usleep(UInt32(duration.milliseconds * 1000))  // rule: tests-do-not-sleep
 }
 
 /// Asks for the same with longer and longer limits until it holds.

@@ -28,7 +28,7 @@ import Testing
             }, settings: settings
         ) { server, client in
             try await withThrowingTaskGroup(of: String.self) { group in
-                for _ in 0..<500 { group.addTask { try await text(client, ClientRequest(.get, server.url)) } }
+                for _ in 0..<500 { group.addTask { try await text(client, ask(.get, server.url)) } }
                 for try await answer in group { #expect(answer == "ok") }
             }
             #expect(answering.most == 8)
@@ -53,10 +53,10 @@ import Testing
         defer { server.stop() }
         let client = HTTPClient(settings, metrics: metrics)
         try await withThrowingTaskGroup(of: Kind?.self) { group in
-            group.addTask { await kind(client, ClientRequest(.get, server.url + "/first")) }
+            group.addTask { await kind(client, ask(.get, server.url + "/first")) }
             try await eventually("the first is there") { order.withLock { $0.count } == 1 }
             for number in 1...20 {
-                group.addTask { await kind(client, ClientRequest(.get, server.url + "/\(number)")) }
+                group.addTask { await kind(client, ask(.get, server.url + "/\(number)")) }
                 try await eventually("it waits") { metrics.text.contains("http_client_waiting \(number)\n") }
             }
             mayAnswer.open()
@@ -76,9 +76,9 @@ import Testing
             }, settings: settings
         ) {
             server, client in
-            let first = Task { await kind(client, ClientRequest(.get, server.url)) }
+            let first = Task { await kind(client, ask(.get, server.url)) }
             try await eventually("the first is there") { server.accepted == 1 }
-            #expect(await kind(client, ClientRequest(.get, server.url)) == .notSent)
+            #expect(await kind(client, ask(.get, server.url)) == .notSent)
             first.cancel()
             #expect(await first.value == .cancelled)
         }
@@ -97,9 +97,9 @@ import Testing
             }, settings: settings
         ) {
             server, client in
-            let first = Task { await kind(client, ClientRequest(.get, server.url)) }
+            let first = Task { await kind(client, ask(.get, server.url)) }
             try await eventually("the first is there") { server.accepted == 1 }
-            #expect(await kind(client, ClientRequest(.get, other.url)) == nil)
+            #expect(await kind(client, ask(.get, other.url)) == nil)
             first.cancel()
             _ = await first.value
         }
@@ -134,9 +134,9 @@ private final class Answering: Sendable {
                 }
             }, settings: settings
         ) { server, client in
-            _ = try await client.send(ClientRequest(.get, server.url))
+            _ = try await client.send(ask(.get, server.url))
             try await eventually("it is closed") { server.openCount == 0 }
-            _ = try await client.send(ClientRequest(.get, server.url))
+            _ = try await client.send(ask(.get, server.url))
             #expect(server.accepted == 2)
         }
     }
@@ -147,7 +147,7 @@ private final class Answering: Sendable {
             try connection.answer("ok", extra: "Connection: close\r\n")
             try connection.stall()
         }) { server, client in
-            for _ in 0..<3 { _ = try await client.send(ClientRequest(.post, server.url)) }
+            for _ in 0..<3 { _ = try await client.send(ask(.post, server.url)) }
             #expect(server.accepted == 3)
         }
     }
@@ -163,7 +163,7 @@ private final class Answering: Sendable {
                     try connection.answer("ok")
                 }
             }) { server, client in
-                for _ in 0..<3 { #expect(await kind(client, ClientRequest(.get, server.url)) == nil) }
+                for _ in 0..<3 { #expect(await kind(client, ask(.get, server.url)) == nil) }
                 #expect(server.accepted == 1)
             }
         }
@@ -178,7 +178,7 @@ private final class Answering: Sendable {
             }, metrics: metrics
         ) { server, client in
             for _ in 0..<5 {
-                #expect(await kind(client, ClientRequest(.post, server.url, body: Body([1]))) == nil)
+                #expect(await kind(client, ask(.post, server.url, body: Body([1]))) == nil)
                 // Before the client has seen it, no client can tell.
                 try await eventually("it is seen to be closed") {
                     metrics.text.contains("http_client_connections 0\n")
@@ -203,10 +203,10 @@ private final class Answering: Sendable {
         defer { server.stop() }
         let client = HTTPClient(metrics: metrics)
         for path in ["/", "/", "/404", "/break", "/bad", "/\n"] {
-            _ = await outcome(client, ClientRequest(.post, server.url + path))
+            _ = await outcome(client, ask(.post, server.url + path))
         }
-        _ = await outcome(client, ClientRequest(.get, server.url + "/stall", deadline: .milliseconds(50)))
-        let cancelled = Task { await kind(client, ClientRequest(.get, server.url + "/stall")) }
+        _ = await outcome(client, ask(.get, server.url + "/stall", deadline: .milliseconds(50)))
+        let cancelled = Task { await kind(client, ask(.get, server.url + "/stall")) }
         try await eventually("it is under way") { metrics.text.contains("http_client_in_flight 1\n") }
         cancelled.cancel()
         _ = await cancelled.value
@@ -229,7 +229,7 @@ private final class Answering: Sendable {
         let metrics = Metrics()
         let client = HTTPClient(metrics: metrics)
         for _ in 0..<3 {
-            let request = ClientRequest(.get, deaf.url, deadline: .milliseconds(100))
+            let request = ask(.get, deaf.url, deadline: .milliseconds(100))
             #expect(await kind(client, request) == .timedOutUnsent)
             try await eventually("it is not counted") { metrics.text.contains("http_client_connections 0\n") }
         }
@@ -242,7 +242,7 @@ private final class Answering: Sendable {
         away.stop()
         let metrics = Metrics()
         let client = HTTPClient(metrics: metrics)
-        #expect(await kind(client, ClientRequest(.get, away.url)) == .notSent)
+        #expect(await kind(client, ask(.get, away.url)) == .notSent)
         await client.shutdown()
         #expect(metrics.text.contains("http_client_connections 0\n"))
     }

@@ -111,7 +111,7 @@ import Testing
         for _ in 0..<2000 {
             let client = try RawClient(port: port)
             if let answer = try? client.get("/quick"), answer.status == 200 { return client }
-            usleep(5000)
+            usleep(5000)  // rule: tests-do-not-sleep
         }
         throw RawClient.Broken(reason: "there was no room again")
     }

@@ -147,14 +147,15 @@ import Testing
     func `goes on when its client goes away, and is answered when it asks again`(engine: Engine) async throws
     {
         try await open(engine) { served, maker in
-            let leaving = Task { await post(served, "/slow") }
+            let seen = Kept<Int?>(nil)
+            let leaving = Task { seen.value = await post(served, "/slow").status }
             try await eventually("the work has begun") { maker.made.value == 1 }
             let early = await post(served, "/slow")
             #expect(early.status == 409)
             #expect(early.code == "request_under_way")
             #expect(early.headers["retry-after"] == "1")
             leaving.cancel()
-            #expect(await leaving.value.status == 503)
+            try await eventually("the client waits no longer") { seen.value == 503 }
             maker.gate.open()
             try await eventually("the answer is kept") { await post(served, "/slow")["number"] == 1 }
             #expect(maker.made.value == 1)

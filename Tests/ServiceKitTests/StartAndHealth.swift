@@ -8,6 +8,10 @@ import Testing
 
 @testable import ServiceKit
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 @Suite struct `The health of a service` {
     @Test func `shows each component with its latency`() async throws {
         try await Served.open(
@@ -180,6 +184,29 @@ import Testing
                 ]))
         }
         #expect(error?.mistakes.count == 5, "\(error?.mistakes ?? [])")
+    }
+
+    @Test func `of all services of a process are judged before anything is opened`() async throws {
+        let picky = ServiceDefinition(
+            "picky-service", portOffset: 43, contract: [],
+            checkSettings: { environment, _ throws(ConfigurationError) in
+                var environment = environment
+                _ = environment.int("PICKY_LIMIT", default: 1, in: 1...9)
+                try environment.finish()
+            }
+        ) { _ in ServiceParts() }
+        let folder = try await TestServers.directory() + "/never-made"
+        let environment = Environment([
+            "DATA_DIR": folder, "LOG_LEVEL": "loud", "TEST_SERVICE_PORT": "x", "PICKY_LIMIT": "10",
+            "AUTH_MODE": "lax",
+        ])
+        let error = await #expect(throws: ConfigurationError.self) {
+            try await ProcessResources.open(environment, for: [definition, picky], log: .silent)
+        }
+        for name in ["LOG_LEVEL", "TEST_SERVICE_PORT", "PICKY_LIMIT", "AUTH_MODE"] {
+            #expect(error?.mistakes.count { $0.hasPrefix(name) } == 1, "\(name)")
+        }
+        #expect(access(folder, F_OK) != 0)
     }
 
     @Test(arguments: ["0.0.0.0", "192.168.1.5", "::", "example.com", "127.0.0.1.example.com"])

@@ -3,7 +3,7 @@ import Foundation
 import TestServers
 import Testing
 
-@Suite(.timeLimit(.minutes(8)), .enabled(if: TestServers.areAvailable))
+@Suite(.timeLimit(.minutes(15)), .enabled(if: TestServers.areAvailable))
 struct `The platform over real servers` {
     @Test func `keeps its word through a kill, leaves nothing behind, and stands on the servers it says`()
         async throws

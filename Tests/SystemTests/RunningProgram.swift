@@ -56,7 +56,7 @@ func waitUntil(_ what: String, _ isSo: @Sendable () async throws -> Bool) async 
     let time = SystemTime()
     let start = time.uptime
     while try await !isSo() {
-        try #require(time.uptime - start < .seconds(150), "\(what) did not come true")
+        try #require(time.uptime - start < .seconds(600), "\(what) did not come true")
         try await time.sleep(for: .milliseconds(20))
     }
 }

@@ -50,8 +50,12 @@ public final class StandardErrorSink: LogSink {
         if mustWake { thread.perform { self.drain() } }
     }
 
-    /// Writes what is still in the buffer; called before the process ends.
-    public func flush() { drain() }
+    /// Returns once all is written; called before the process ends. It waits for the thread instead of writing
+    /// itself: what the thread has just taken out of the buffer would be lost with the process. A reader that
+    /// stalls keeps the process for a few seconds at most.
+    public func flush() {
+        for _ in 0..<5000 where state.withLock({ $0.isWriting }) { _ = poll(nil, 0, 1) }
+    }
 
     private func drain() {
         while true {

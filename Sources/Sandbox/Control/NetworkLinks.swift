@@ -22,7 +22,8 @@ public final class NetworkLinks: Sendable {
 
     /// Known links, and new ones from their first number on; a link we forgot is not found.
     private func link(_ session: String, isFirst: Bool) throws -> Link {
-        try links.withLock { links in
+        if isFirst { forgetTheDead() }
+        return try links.withLock { links in
             if let link = links[session] { return link }
             guard isFirst, !session.isEmpty, session.utf8.count <= 64 else { throw Problem.notFound }
             let sink = BufferedSink()
@@ -30,6 +31,17 @@ public final class NetworkLinks: Sendable {
             links[session] = link
             return link
         }
+    }
+
+    /// Connections whose reader has been gone for minutes are those of processes that ended.
+    private func forgetTheDead() {
+        let now = SystemTime().uptime
+        let dead = links.withLock { links in
+            let dead = links.filter { $0.value.sink.silentSince.map { $0 + .minutes(5) < now } ?? false }
+            for session in dead.keys { links[session] = nil }
+            return dead.values.map(\.number)
+        }
+        for link in dead { world.disconnect(link) }
     }
 
     private func requests(_ request: Request) async throws -> Response {
@@ -116,7 +128,8 @@ final class BufferedSink: EventSink {
         var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
         var nextWaiter: UInt64 = 0
         var turn = 0
-        var isOpen = false
+        /// Without a reader, since when; a new one has the time until its first reader comes.
+        var silentSince: Duration? = SystemTime().uptime
     }
     private let state = Mutex(State())
 
@@ -151,7 +164,7 @@ final class BufferedSink: EventSink {
     func open() -> Int {
         let turn = state.withLock { state in
             state.turn += 1
-            state.isOpen = true
+            state.silentSince = nil
             return state.turn
         }
         flush()
@@ -164,12 +177,12 @@ final class BufferedSink: EventSink {
     func close(_ turn: Int) -> Bool {
         state.withLock { state in
             guard state.turn == turn else { return false }
-            state.isOpen = false
+            state.silentSince = SystemTime().uptime
             return true
         }
     }
 
-    var isOpen: Bool { state.withLock { $0.isOpen } }
+    var silentSince: Duration? { state.withLock { $0.silentSince } }
 
     func take(after number: Int64) -> [(Int64, SandboxEvent)] {
         state.withLock { state in

@@ -142,6 +142,8 @@ public final class NetworkTransport: TelegramTransport {
                 var lines = LineReader()
                 for try await chunk in answer.body {
                     for line in lines.add(chunk) { take(line, session) }
+                    // Begun anew meanwhile: the old stream would go on for ever, and say nothing.
+                    if state.withLock({ $0.session }) != session { break }
                 }
             } catch let error as ClientError {
                 failures += 1
