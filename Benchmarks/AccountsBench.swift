@@ -44,7 +44,8 @@ private struct AccountsGround: Sendable {
             store: SQLAccountStore(database), views: AccountViews(cache, time: SystemTime()),
             metrics: AccountMetrics(Metrics()))
         return AccountsGround(
-            folder: folder, postgres: postgres, redis: redis, database: database, cache: cache, manager: manager)
+            folder: folder, postgres: postgres, redis: redis, database: database, cache: cache,
+            manager: manager)
     }
 
     func close() async throws {
@@ -167,7 +168,9 @@ private struct AccountsGround: Sendable {
         for (user, count) in [(Int64(2), 1_000), (3, 10_000), (4, 100_000)] {
             try await connect(user: user, count: count, from: last)
             last += count
-            firstTail = try await latency(report, user, "\(count) accounts of one user", first: firstTail) ?? firstTail
+            firstTail =
+                try await latency(report, user, "\(count) accounts of one user", first: firstTail)
+                ?? firstTail
         }
         // The rest belong to users of a thousand each, up to a million in all.
         var user: Int64 = 100
@@ -202,7 +205,8 @@ private struct AccountsGround: Sendable {
             let granted = try await manager.allocate(wish(user), at: time.now)
             if round >= 200 { times.append((time.uptime - start).inSeconds * 1000) }
             try await manager.release(
-                granted.id, owner: nil, lease: granted.lease?.id, by: "bench", stats: UsageStats(), at: time.now)
+                granted.id, owner: nil, lease: granted.lease?.id, by: "bench", stats: UsageStats(),
+                at: time.now)
         }
         await drainEvents()
         times.sort()
@@ -218,10 +222,13 @@ private struct AccountsGround: Sendable {
         let output = folder.path + "/pgbench.txt"
         let status = try await ChildProcess.run(
             Command(
-                "/usr/bin/pgbench", ["-n", "-c", "16", "-j", "2", "-M", mode, "-T", "3", "-f", script, postgres.url],
+                "/usr/bin/pgbench",
+                ["-n", "-c", "16", "-j", "2", "-M", mode, "-T", "3", "-f", script, postgres.url],
                 environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"], output: .file(output)))
         let text = read(output)
-        guard status.code == 0, !text.contains("failed to execute") else { throw AccountsBenchFailed(reason: text) }
+        guard status.code == 0, !text.contains("failed to execute") else {
+            throw AccountsBenchFailed(reason: text)
+        }
         for line in text.split(separator: "\n") where line.hasPrefix("tps = ") {
             return Double(line.dropFirst(6).prefix { $0 != " " }) ?? 0
         }
@@ -272,7 +279,9 @@ private func redisBenchmark(_ port: Int, _ arguments: String) throws -> Double {
     while fgets(&line, Int32(line.count), pipe) != nil {
         last = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
-    let fields = last.split(separator: "\"", omittingEmptySubsequences: true).filter { $0 != "," && $0 != "\n" }
+    let fields = last.split(separator: "\"", omittingEmptySubsequences: true).filter {
+        $0 != "," && $0 != "\n"
+    }
     guard fields.count > 1, let rate = Double(fields[1]) else {
         throw AccountsBenchFailed(reason: "redis-benchmark says \(last)")
     }

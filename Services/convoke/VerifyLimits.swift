@@ -17,7 +17,8 @@ extension Convoke {
         }
         do {
             let location = try ServiceDefinition.accountManager.databaseLocation(
-                in: Environment.process.setting(["DATA_DIR": options.dataFolder]), dataFolder: options.dataFolder)
+                in: Environment.process.setting(["DATA_DIR": options.dataFolder]),
+                dataFolder: options.dataFolder)
             guard let location else { endProcess(ExitCode.usage) }
             let database = location.open("verify-limits", PoolSettings(connections: 1, readers: 1))
             let report = try await LimitAudit(database).run(from: from)
@@ -25,7 +26,8 @@ extension Convoke {
             for breach in report.breaches { print(breach) }
             printLine(
                 "\(report.entries) entries of \(report.accounts) accounts: "
-                    + (report.breaches.isEmpty ? "every limit was kept" : "\(report.breaches.count) breaches"))
+                    + (report.breaches.isEmpty ? "every limit was kept" : "\(report.breaches.count) breaches")
+            )
             endProcess(report.breaches.isEmpty ? ExitCode.ok : ExitCode.failure)
         } catch {
             printLine("convoke: the ledger cannot be read: \(error)")

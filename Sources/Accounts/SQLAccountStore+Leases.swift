@@ -302,7 +302,9 @@ extension Dialect {
 
 extension Row {
     /// An account with what `claimKnowing` gave beside it; nil where that does not reach far enough back.
-    fileprivate func claimed(_ rampUp: RampUp, from reach: Timestamp, at now: Timestamp) throws -> StoredAccount? {
+    fileprivate func claimed(_ rampUp: RampUp, from reach: Timestamp, at now: Timestamp) throws
+        -> StoredAccount?
+    {
         var session = try session(rampUp)
         var overrides: [LimitsOverride] = []
         for limit in try optionalJSON("known_limits")?.arrayValue ?? [] {
@@ -321,7 +323,8 @@ extension Row {
         guard session.isComplete(at: now), let channels = session.channels else { return nil }
         var records: [ActionType: [ActionRecord]] = [:]
         for record in try optionalJSON("known_records")?.arrayValue ?? [] {
-            guard let action = record[0]?.stringValue.flatMap({ ActionType($0) }), let at = record[3]?.intValue
+            guard let action = record[0]?.stringValue.flatMap({ ActionType($0) }),
+                let at = record[3]?.intValue
             else { continue }
             records[action, default: []].append(
                 ActionRecord(

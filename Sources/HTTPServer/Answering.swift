@@ -15,7 +15,7 @@ enum Answering {
         var response = response
         var made = make(response, exchange: exchange, isHead: isHead)
         if made == nil {
-            // A file that is not there any more, or no memory.
+            // A file that is not there any more, or not all of it, or no memory.
             response = Problem.internalError.response(requestID: "", language: .english)
             made = make(response, exchange: nil, isHead: isHead)
         }
@@ -53,6 +53,12 @@ enum Answering {
         case .file(let path, let offset, let length):
             let file = open(path, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else { return nil }
+            var status = stat()
+            // Announcing more than there is would leave the client waiting for the rest.
+            guard fstat(file, &status) == 0, Int(status.st_size) >= offset + length else {
+                Glibc.close(file)
+                return nil
+            }
             // libmicrohttpd closes the file with the answer.
             let made = MHD_create_response_from_fd_at_offset64(UInt64(length), file, UInt64(offset))
             if made == nil { Glibc.close(file) }

@@ -302,6 +302,11 @@ final class Exchange: Sendable {
     /// An answer that was given before the body's end.
     var earlyAnswer: Response? { state.withLock { $0.response } }
 
+    /// Whether a handler writes the answer's body, in its own time.
+    var isStreaming: Bool {
+        state.withLock { if case .stream? = $0.response?.content { true } else { false } }
+    }
+
     /// Whether libmicrohttpd looks away from the connection's socket at the moment.
     var isSuspended: Bool { state.withLock { $0.isSuspended } }
 }

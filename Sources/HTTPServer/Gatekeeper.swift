@@ -177,9 +177,12 @@ final class Gatekeeper: Sendable {
                 timeOut(connection)
             }
         case .answering:
-            let isTaken = convoke_unconfirmed(connection.socket) <= 0
+            // A stream may be silent for as long as its handler is. Anything else that has nothing to send is
+            // stuck: a file that has become shorter since its length was announced.
+            let isOurTurn =
+                (connection.exchange?.isStreaming ?? false) && convoke_unconfirmed(connection.socket) <= 0
             if isStalled(
-                connection, phase, since, now, isExcused: isTaken,
+                connection, phase, since, now, isExcused: isOurTurn,
                 count: { convoke_confirmed(connection.socket) })
             {
                 cut(connection)

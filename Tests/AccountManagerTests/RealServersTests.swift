@@ -15,7 +15,8 @@ import Testing
         let folder = try await TestServers.directory()
         let postgres = try await LocalPostgres(directory: "\(folder)/postgres").started()
         let redis = try await LocalRedis(directory: "\(folder)/redis").started()
-        let database = DatabaseLocation.postgres(Secret(postgres.url)).open("audit", PoolSettings(connections: 2))
+        let database = DatabaseLocation.postgres(Secret(postgres.url)).open(
+            "audit", PoolSettings(connections: 2))
         let manager = try ManagerProcess(postgres: postgres.url, redis: redis.url, folder: "\(folder)/data")
         try await manager.start()
         try await connectAccounts(1_000, database)
@@ -27,7 +28,8 @@ import Testing
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 1...64 {
                 group.addTask {
-                    var caller = Caller(name: "caller-\(number)", manager: manager, acknowledged: acknowledged)
+                    var caller = Caller(
+                        name: "caller-\(number)", manager: manager, acknowledged: acknowledged)
                     var cycles = 0
                     // Each goes on until it has worked through all that happens.
                     while cycles < 3 || !chaos.isOver {
@@ -58,7 +60,8 @@ import Testing
         let permits = acknowledged.permits
         #expect(!permits.isEmpty)
         var recorded: [String: Int] = [:]
-        for row in try await database.run("SELECT permit_id FROM account_ledger WHERE permit_id IS NOT NULL") {
+        for row in try await database.run("SELECT permit_id FROM account_ledger WHERE permit_id IS NOT NULL")
+        {
             recorded[try row.text("permit_id"), default: 0] += 1
         }
         #expect(permits.allSatisfy { recorded[$0] == 1 })
@@ -88,7 +91,8 @@ private func connectAccounts(_ count: Int, _ database: any Database) async throw
     let at = SystemTime().now - .days(100)
     try await database.transaction { transaction in
         try transaction.copy(
-            into: "telegram_sessions", columns: ["id", "user_id", "phone", "connected_at", "per_channel_invites"],
+            into: "telegram_sessions",
+            columns: ["id", "user_id", "phone", "connected_at", "per_channel_invites"],
             rows: (1...count).map {
                 [.text(accountName($0)), .integer(1), .text(""), .integer(at.milliseconds), .text("{}")]
             })
@@ -157,7 +161,9 @@ private final class ManagerProcess: Sendable {
         _ = await running?.wait()
     }
 
-    func ask(_ method: Method, _ path: String, _ body: JSONValue?) async throws -> (status: Int, json: JSONValue) {
+    func ask(_ method: Method, _ path: String, _ body: JSONValue?) async throws -> (
+        status: Int, json: JSONValue
+    ) {
         var headers: Headers = [:]
         if body != nil { headers["Content-Type"] = "application/json" }
         let response = try await client.send(
@@ -175,7 +181,9 @@ private struct Caller {
     let acknowledged: Acknowledged
 
     mutating func cycle() async throws {
-        let wish: JSONValue = ["user_id": 1, "purpose": "messaging", "service_name": .string(name), "timeout_minutes": 1]
+        let wish: JSONValue = [
+            "user_id": 1, "purpose": "messaging", "service_name": .string(name), "timeout_minutes": 1,
+        ]
         guard let lease = try await patiently("/allocate", wish), lease.status == 200,
             let account = lease.json["account_id"]?.stringValue
         else { return }
@@ -191,7 +199,8 @@ private struct Caller {
                 "service_name": .string(name),
             ]
             while true {
-                if let told = try await patiently("/rate-limit/record/\(account)", report), told.status == 200 {
+                if let told = try await patiently("/rate-limit/record/\(account)", report), told.status == 200
+                {
                     break
                 }
             }
@@ -201,7 +210,8 @@ private struct Caller {
     }
 
     /// Asks until somebody answers.
-    private func patiently(_ path: String, _ body: JSONValue) async throws -> (status: Int, json: JSONValue)? {
+    private func patiently(_ path: String, _ body: JSONValue) async throws -> (status: Int, json: JSONValue)?
+    {
         while true {
             do {
                 let answer = try await manager.ask("POST", path, body)

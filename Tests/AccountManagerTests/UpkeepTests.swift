@@ -48,7 +48,8 @@ extension Desk {
             let account = try await desk.connect()
             _ = try await desk.post(
                 "/handle-error/\(account)", ["error_type": "flood_wait", "context": ["seconds": 300]])
-            _ = try await desk.post("/rate-limit/record/\(account)", ["action_type": "message", "success": true])
+            _ = try await desk.post(
+                "/rate-limit/record/\(account)", ["action_type": "message", "success": true])
             try await desk.keepUp(desk.worker())
             desk.clock.advance(by: .days(3))
             try await desk.keepUp(desk.worker())
@@ -69,7 +70,8 @@ extension Desk {
             let period = Upkeep.Job.tidy.period(at: desk.clock.now)
             let entered = try await upkeep.jobs.enter("tidy", period: period, at: desk.clock.now)
             #expect(entered)
-            let begun = try await upkeep.jobs.begin("tidy", period: period, worker: "the one", at: desk.clock.now)
+            let begun = try await upkeep.jobs.begin(
+                "tidy", period: period, worker: "the one", at: desk.clock.now)
             #expect(begun)
             let early = try await upkeep.jobs.enter("tidy", period: period, at: desk.clock.now + .minutes(9))
             #expect(!early)
@@ -211,7 +213,8 @@ extension Desk {
             let months = (0..<201).map { day - .hours(Int64($0) * 13) }.reversed()
             plants.append(("per_channel_total", "invite", Array(months), "name"))
             let database = desk.service.context.database
-            func plant(_ index: Int, _ action: String, _ times: [Timestamp], _ channel: String?) async throws {
+            func plant(_ index: Int, _ action: String, _ times: [Timestamp], _ channel: String?) async throws
+            {
                 try await desk.connect(index)
                 for at in times {
                     try await database.run(
@@ -226,8 +229,11 @@ extension Desk {
             }
             let sound = plants.count + 1
             try await plant(sound, "invite", (0..<30).map { day + .minutes(Int64($0) * 46) }, nil)
-            try await plant(sound + 1, "message", (0..<5).map { noon + .seconds(Int64($0) * 60) } + [noon + .seconds(420)], nil)
-            try await plant(sound + 2, "invite", (0..<200).map { day - .hours(Int64($0) * 13) }.reversed(), "name")
+            try await plant(
+                sound + 1, "message",
+                (0..<5).map { noon + .seconds(Int64($0) * 60) } + [noon + .seconds(420)], nil)
+            try await plant(
+                sound + 2, "invite", (0..<200).map { day - .hours(Int64($0) * 13) }.reversed(), "name")
             let report = try await LimitAudit(database).run()
             for (index, one) in plants.enumerated() {
                 let found = report.breaches.filter { $0.account == accountName(index + 1) }

@@ -64,7 +64,9 @@ private final class Truth: Sendable {
     /// Whoever held it before must have given it back, or let its time run out.
     func granted(_ account: AccountID, _ token: Int64, at now: Duration, until: Duration) {
         state.withLock { state in
-            if let other = state.holders[account], other.until > now, other.token != token { state.doubles += 1 }
+            if let other = state.holders[account], other.until > now, other.token != token {
+                state.doubles += 1
+            }
             if state.holders[account]?.token ?? 0 < token { state.holders[account] = (token, until) }
         }
     }
@@ -181,7 +183,8 @@ private func plant(_ bug: Bug, _ database: any Database, at now: Timestamp) asyn
     case .freesRunningLeases:
         _ = try? await database.run(
             "UPDATE telegram_sessions SET locked = FALSE, locked_until = 0 WHERE locked_until > \(now)")
-    case .tidiesTheLedger: _ = try? await database.run("DELETE FROM account_ledger WHERE at < \(now - .hours(1))")
+    case .tidiesTheLedger:
+        _ = try? await database.run("DELETE FROM account_ledger WHERE at < \(now - .hours(1))")
     case .neverRecovers:
         _ = try? await database.run(
             """
@@ -212,6 +215,12 @@ private final class Managers: Sendable {
         AccountManager(
             store: SQLAccountStore(database, random: world), views: AccountViews(cache, time: world),
             metrics: AccountMetrics(Metrics()), random: world)
+    }
+
+    private let views = Mutex<[AccountID: StoredAccount]>([:])
+    func remember(_ view: StoredAccount) { views.withLock { $0[view.id] = view } }
+    func remembered(_ id: AccountID, at now: Timestamp) -> StoredAccount? {
+        views.withLock { $0[id] }.flatMap { now >= $0.readAt && now < $0.readAt + .minutes(10) ? $0 : nil }
     }
 
     subscript(index: Int) -> AccountManager { running.withLock { $0[index] } }
@@ -390,7 +399,8 @@ private struct Worker {
         let granted: StoredAccount? = try? await process.call(calm.faults) {
             let account = try await manager.allocate(wish, at: world.now)
             truth.granted(
-                account.id, account.lease?.fencingToken ?? 0, at: world.uptime, until: world.uptime + duration)
+                account.id, account.lease?.fencingToken ?? 0, at: world.uptime, until: world.uptime + duration
+            )
             return account
         }
         guard let granted, let lease = granted.lease else { return }
@@ -427,7 +437,8 @@ private struct Worker {
             }
             _ = try? await process.call(calm.faults) {
                 _ = try await manager.record(
-                    id, owner: 1, Report(.message, success: true, lease: lease.id, service: name), at: world.now)
+                    id, owner: 1, Report(.message, success: true, lease: lease.id, service: name),
+                    at: world.now)
             }
             return
         }
@@ -457,9 +468,17 @@ private struct Worker {
         await report(attempt)
     }
 
-    /// The planted bug: the view says yes, and that is all that is asked.
+    /// The planted bug: a view that was read some time ago says yes, and that is all that is asked.
     private func takePlaceByTheCache(_ id: AccountID) async throws -> Permit? {
-        guard try await manager.check(id, owner: 1, .message, into: nil, at: world.now).allowed else { return nil }
+        let now = world.now
+        let known: StoredAccount
+        if let view = managers.remembered(id, at: now) {
+            known = view
+        } else {
+            known = try await manager.account(id, owner: 1, at: now)
+            managers.remember(known)
+        }
+        guard known.candidate.verdict(.message, at: now).allowed else { return nil }
         let permit = Permit(
             id: "cache-\(world.next())", account: id, action: .message, channel: nil, reservedAt: world.now)
         try await database.run(

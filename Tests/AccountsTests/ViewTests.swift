@@ -57,14 +57,17 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
                 now += .seconds(Int64([0, 30, 61, 181, 901, 4000][random.int(in: 0...5)]))
                 switch random.int(in: 0...9) {
                 case 0...2:
-                    let taken = try await manager.reserve(id, owner: nil, action, into: sales, by: "w", at: now)
+                    let taken = try await manager.reserve(
+                        id, owner: nil, action, into: sales, by: "w", at: now)
                     if let permit = taken.permit { permits.append(permit.id) }
                 case 3...4:
                     let permit = random.int(in: 0...1) == 0 ? permits.last : nil
                     let report = Report(
                         action, into: sales, success: random.int(in: 0...3) > 0, permit: permit, service: "w")
                     _ = try await manager.record(id, owner: nil, report, at: now)
-                case 5: _ = try await manager.handle(.floodWait(.seconds(60)), of: id, owner: nil, by: "w", at: now)
+                case 5:
+                    _ = try await manager.handle(
+                        .floodWait(.seconds(60)), of: id, owner: nil, by: "w", at: now)
                 case 6:
                     if let permit = permits.last {
                         _ = try await manager.releasePermit(permit, of: id, owner: nil, at: now)
@@ -95,7 +98,8 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
             let key = CacheBytes("view:\(id)")
             _ = try await manager.check(id, owner: nil, .message, into: nil, at: noon)
             let old = try #require(try await windows.get(key))
-            _ = try await manager.record(id, owner: nil, Report(.message, success: true, service: "w"), at: noon)
+            _ = try await manager.record(
+                id, owner: nil, Report(.message, success: true, service: "w"), at: noon)
             // A dump came back, or a process was asleep: the cache says what was true before.
             try await windows.delete(key)
             try await windows.set(key, to: old, for: .minutes(1))
@@ -104,7 +108,8 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
             #expect(taken.verdict.reason == .cooldown)
             try await windows.delete(key)
             try await windows.set(key, to: old, for: .minutes(1))
-            _ = try await manager.record(id, owner: nil, Report(.message, success: true, service: "w"), at: noon)
+            _ = try await manager.record(
+                id, owner: nil, Report(.message, success: true, service: "w"), at: noon)
             let stored = try await manager.store.account(id, at: noon)
             #expect(stored.used(.message, on: noon.day) == 2)
         }
@@ -143,7 +148,8 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
                 let verdict = try await manager.check(account(1), owner: nil, .message, into: nil, at: noon)
                 #expect(verdict.allowed)
             }
-            let taken = try await manager.reserve(account(1), owner: nil, .message, into: nil, by: "w", at: noon)
+            let taken = try await manager.reserve(
+                account(1), owner: nil, .message, into: nil, by: "w", at: noon)
             let permit = try #require(taken.permit)
             let report = Report(.message, success: true, permit: permit.id, service: "w")
             let recorded = try await manager.record(account(1), owner: nil, report, at: noon)
@@ -159,7 +165,9 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
 
 private func randomAccount(_ random: SeededRandom) -> StoredAccount {
     let now = noon + .seconds(Int64(random.int(in: 0...100_000)))
-    func moment() -> Timestamp? { random.int(in: 0...1) == 0 ? nil : now + .seconds(Int64(random.int(in: -9_000...9_000))) }
+    func moment() -> Timestamp? {
+        random.int(in: 0...1) == 0 ? nil : now + .seconds(Int64(random.int(in: -9_000...9_000)))
+    }
     let freezes: [Standing.Freeze?] = [nil, .untilLifted, .until(now + .days(3))]
     let disabled: [Standing.Disabled?] = [nil, .byTelegram, .loggedOut, .byOwner, .byMonitor]
     var candidate = Candidate(
@@ -173,17 +181,20 @@ private func randomAccount(_ random: SeededRandom) -> StoredAccount {
     candidate.lastUsed = moment()
     var channels = ChannelCounters()
     for _ in 0..<random.int(in: 0...5) {
-        channels.count([sales, other, channel("x\(random.int(in: 1...99))yz_abc")][random.int(in: 0...2)], on: now.day)
+        channels.count(
+            [sales, other, channel("x\(random.int(in: 1...99))yz_abc")][random.int(in: 0...2)], on: now.day)
     }
     var stored = StoredAccount(
-        user: Int64(random.int(in: 1...9)), phone: "", isActive: random.int(in: 0...1) == 0, candidate: candidate,
+        user: Int64(random.int(in: 1...9)), phone: "", isActive: random.int(in: 0...1) == 0,
+        candidate: candidate,
         usedToday: [.invite: random.int(in: 0...30), .message: 2, .addContact: 0], usageDay: now.day,
         channels: channels, revision: Int64(random.int(in: 0...1_000_000)), limitsRevision: 3,
         knownFrom: now.day.start, readAt: now)
     for action in ActionType.allCases {
         let records = (0..<random.int(in: 0...8)).map { _ in
             ActionRecord(
-                at: now - .seconds(Int64(random.int(in: 0...9_000))), channel: action == .invite ? sales : nil,
+                at: now - .seconds(Int64(random.int(in: 0...9_000))),
+                channel: action == .invite ? sales : nil,
                 success: random.int(in: 0...1) == 0)
         }
         stored.candidate.usage[action] = Usage(
@@ -228,7 +239,8 @@ final class Switchable: Database {
     }
 
     func transaction<Result: Sendable>(
-        isolation: Isolation, timeout: Duration?, _ body: @escaping @Sendable (any Transaction) throws -> Result
+        isolation: Isolation, timeout: Duration?,
+        _ body: @escaping @Sendable (any Transaction) throws -> Result
     ) async throws -> Result {
         try check()
         return try await inner.transaction(isolation: isolation, timeout: timeout, body)

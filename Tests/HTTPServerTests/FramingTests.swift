@@ -131,6 +131,9 @@ import Testing
             router.on("GET", "/part") { _ in
                 Response(200, content: .file(path: path, offset: 1000, length: 150_000))
             }
+            router.on("GET", "/cut") { _ in
+                Response(200, content: .file(path: path, offset: 199_000, length: 5000))
+            }
             router.on("GET", "/gone") { _ in
                 Response(200, content: .file(path: path + "x", offset: 0, length: 1))
             }
@@ -145,6 +148,8 @@ import Testing
                 #expect(client.buffer == (1000..<151_000).map { UInt8($0 % 251) })
                 _ = try client.read(count: 150_000)
                 #expect(try client.get("/gone").status == 500)
+                #expect(try client.get("/text").status == 200)
+                #expect(try client.get("/cut").status == 500)
                 #expect(try client.get("/text").status == 200)
             }
         }

@@ -34,7 +34,18 @@ final class RawClient {
                 connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
             }
         }
-        guard result == 0 else { throw Broken(reason: "cannot connect: errno \(errno)") }
+        guard result == 0 || (errno == EINTR && isConnected()) else {
+            throw Broken(reason: "cannot connect: errno \(errno)")
+        }
+    }
+
+    /// Waits for the end of a `connect` that was interrupted.
+    private func isConnected() -> Bool {
+        var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
+        guard uninterrupted({ poll(&ready, 1, 100_000) }) == 1 else { return false }
+        var failure: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(socket, SOL_SOCKET, SO_ERROR, &failure, &length) == 0 && failure == 0
     }
 
     deinit { close() }
@@ -64,7 +75,7 @@ final class RawClient {
         var sent = 0
         while sent < bytes.count {
             var ready = pollfd(fd: socket, events: Int16(POLLOUT), revents: 0)
-            guard poll(&ready, 1, milliseconds) == 1 else { return sent }
+            guard uninterrupted({ poll(&ready, 1, milliseconds) }) == 1 else { return sent }
             let count = bytes.withUnsafeBytes {
                 Glibc.send(
                     socket, $0.baseAddress?.advanced(by: sent), bytes.count - sent,
@@ -80,7 +91,7 @@ final class RawClient {
     @discardableResult
     func readMore() throws -> Bool {
         var room = [UInt8](repeating: 0, count: 64 << 10)
-        let count = recv(socket, &room, room.count, 0)
+        let count = uninterrupted { recv(socket, &room, room.count, 0) }
         if count == 0 { return false }
         guard count > 0 else {
             if errno == ECONNRESET { return false }
@@ -190,6 +201,14 @@ final class Owned: @unchecked Sendable {
     func readHead() async throws -> RawClient.Answer { try await onThread { try self.raw.readHead() } }
     func readAnswer() async throws -> RawClient.Answer { try await onThread { try self.raw.readAnswer() } }
     func readToEnd() async throws -> String { try await onThread { try self.raw.readToEnd() } }
+}
+
+/// A call again that was interrupted, which happens to a process that is stopped and continued.
+private func uninterrupted<Number: BinaryInteger>(_ call: () -> Number) -> Number {
+    while true {
+        let result = call()
+        if result != -1 || errno != EINTR { return result }
+    }
 }
 
 /// Runs blocking work on a thread of its own, so that it takes none of those that handlers run on, and yet

@@ -1,4 +1,5 @@
 import Core
+import Foundation
 import HTTP
 import HTTPServer
 import Synchronization
@@ -148,6 +149,31 @@ import Testing
             #expect(outcome.value == "cancelled")
             // What the system keeps for two sockets, and what is kept here.
             #expect(written.value < 16 << 20)
+        }
+    }
+
+    @Test func `is not what a file that became shorter looks like: its connection ends, too`() async throws {
+        let path = FileManager.default.temporaryDirectory.appending(path: "convoke-\(UUID())").path
+        let size = 64 << 20
+        #expect(FileManager.default.createFile(atPath: path, contents: nil) && truncate(path, size) == 0)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let routes = router { router in
+            router.on("GET", "/file") { _ in
+                Response(200, content: .file(path: path, offset: 0, length: size))
+            }
+        }
+        let time = ManualTime(.epoch)
+        try await serving(routes, time: time) { server in
+            let port = server.port
+            let client = try await onThread {
+                let client = try Owned(port, "GET /file HTTP/1.1\r\nHost: h\r\n\r\n", receiveBuffer: 4096)
+                #expect(try client.raw.readHead().status == 200)
+                #expect(truncate(path, 0) == 0)
+                return client
+            }
+            async let rest = client.readToEnd()
+            try await passTime(time, server)
+            #expect(try await rest.utf8.count < size)
         }
     }
 
