@@ -59,7 +59,7 @@ public struct NoticeStore: Sendable {
             """
             SELECT * FROM telegram_notices AS notice WHERE not_before <= \(now) AND NOT EXISTS (
                 SELECT 1 FROM telegram_notices AS earlier
-                WHERE earlier.account_id = notice.account_id AND earlier.id < notice.id)
+                WHERE earlier.account_id = notice.account_id AND earlier.position < notice.position)
             ORDER BY not_before, id LIMIT \(limit)
             """
         ).compactMap { row in
@@ -85,8 +85,9 @@ extension Transaction {
     func note(_ notice: Notice, of account: LinkedAccount, id: UniqueID, at now: Timestamp) throws {
         try run(
             """
-            INSERT INTO telegram_notices (id, account_id, user_id, kind, body, not_before)
-            VALUES (\(id), \(account.id), \(account.userID), \(notice.kind), \(notice.body), \(now))
+            INSERT INTO telegram_notices (id, account_id, user_id, kind, body, not_before, position)
+            VALUES (\(id), \(account.id), \(account.userID), \(notice.kind), \(notice.body), \(now),
+                (SELECT coalesce(max(position), 0) + 1 FROM telegram_notices WHERE account_id = \(account.id)))
             """)
     }
 }

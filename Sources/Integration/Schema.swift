@@ -122,5 +122,10 @@ extension Migration {
                 UNIQUE (user_id, chat_id)
             )
             """),
+        Migration(
+            3, "notices in their order",
+            """
+            ALTER TABLE telegram_notices ADD COLUMN position BIGINT NOT NULL DEFAULT 0
+            """),
     ]
 }

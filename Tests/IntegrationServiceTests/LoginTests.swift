@@ -249,7 +249,7 @@ import Testing
         }
     }
 
-    @Test(.disabled("Does not always come to its end here")) func `notices that Telegram ended the session, and that it froze the account`() async throws {
+    @Test func `notices that Telegram ended the session, and that it froze the account`() async throws {
         let office = try await Office(.sqlite, telegram())
         try await office.open { run in
             let user = run.user(1)

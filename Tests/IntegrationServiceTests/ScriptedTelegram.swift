@@ -37,6 +37,8 @@ final class ScriptedTelegram: TelegramTransport {
         var link: String?
         var user: Int64?
         var isStarted = false
+        /// Who hears of it: the run of the service that made it, also after the next has begun.
+        var receive: (@Sendable (TransportEvent) -> Void)?
     }
     fileprivate struct State {
         var receive: (@Sendable (TransportEvent) -> Void)?
@@ -136,7 +138,7 @@ final class ScriptedTelegram: TelegramTransport {
             return state.clients.filter { $0.value.user == user && $0.value.directory != nil }.map(\.key)
         }
         for id in clients {
-            state.withLock { $0.receive }?(
+            state.withLock { $0.clients[id]?.receive }?(
                 .log(
                     "[ 2][t 8][0][AuthManager.cpp:943][#\(id)][!AuthManager]\tLost authorization because of SESSION_REVOKED"
                 ))
@@ -171,7 +173,7 @@ final class ScriptedTelegram: TelegramTransport {
     func makeClient() -> ClientID {
         state.withLock { state in
             let id = ClientID(state.clients.count + 1)
-            state.clients[id] = Client()
+            state.clients[id] = Client(receive: state.receive)
             return id
         }
     }
@@ -220,7 +222,7 @@ final class ScriptedTelegram: TelegramTransport {
     }
 
     private func deliver(_ events: [JSONValue], to client: ClientID) {
-        let receive = state.withLock { $0.receive }
+        let receive = state.withLock { $0.clients[client]?.receive }
         for event in events { receive?(.message(event.adding("@client_id", .int(Int64(client))))) }
     }
 
