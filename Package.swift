@@ -37,7 +37,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 /// A service: its wiring as a library, so that `convoke` and the tests can build it too, and an executable
 /// that runs it alone.
 func service(
-    _ name: String, _ module: String, _ dependencies: [Target.Dependency] = [], excluding excluded: [String] = []
+    _ name: String, _ module: String, _ dependencies: [Target.Dependency] = [],
+    excluding excluded: [String] = []
 ) -> [Target] {
     [
         .target(
@@ -57,7 +58,9 @@ let services: [Target] = [
         ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service("invite-service", "InviteService"),
     service("parsing-service", "ParsingService"),
-    service("account-manager", "AccountManager", ["Accounts", "Broker", "Cache", "LimitAudit", "Security", "Storage"]),
+    service(
+        "account-manager", "AccountManager",
+        ["Accounts", "Broker", "Cache", "LimitAudit", "Security", "Storage"]),
     service("user-service", "UserService", ["Broker", "Cache", "Security", "Storage", "Users"]),
     service("report-service", "ReportService"),
     service("telegram-sandbox", "TelegramSandbox", ["Sandbox"]),
@@ -128,9 +131,11 @@ let package = Package(
         .executableTarget(
             name: "Bench",
             dependencies: [
-                "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security", "LocalServers",
+                "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
+                "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox", "Telegram",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
+                "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -148,7 +153,8 @@ let package = Package(
         tests(
             "Gateway",
             [
-                "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit", "GatewayWiring",
+                "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit",
+                "GatewayWiring",
                 "UserServiceWiring", "TestServers",
             ]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
@@ -156,43 +162,51 @@ let package = Package(
             name: "SystemTests", dependencies: ["Core", "TestServers"], path: "Tests/SystemTests",
             swiftSettings: strict),
         tests("Simulation", ["Core", "Simulation"]),
-        tests("Accounts", ["Core", "Storage", "Cache", "Accounts", "LimitAudit", "Simulation", "TestServers"]),
+        tests(
+            "Accounts", ["Core", "Storage", "Cache", "Accounts", "LimitAudit", "Simulation", "TestServers"]),
         tests(
             "AccountManager",
             [
-                "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit", "Accounts", "LimitAudit",
+                "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit",
+                "Accounts", "LimitAudit",
                 "AccountManagerWiring", "TestServers",
             ]),
         tests("QRCode", ["QRCode", "CZlib"]),
         tests(
             "IntegrationService",
             [
-                "Broker", "Core", "HTTP", "HTTPClient", "HTTPServer", "Integration", "IntegrationServiceWiring", "Security",
+                "Broker", "Core", "HTTP", "HTTPClient", "HTTPServer", "Integration",
+                "IntegrationServiceWiring", "Security",
                 "Sandbox", "ServiceKit", "Storage", "Telegram", "TestServers",
             ]),
         tests("Integration", ["Core", "Integration", "Security", "Storage", "TestServers"]),
         tests(
             "ServiceKit",
             [
-                "Core", "HTTP", "HTTPServer", "Storage", "Cache", "Broker", "Security", "ServiceKit", "TestServers",
+                "Core", "HTTP", "HTTPServer", "Storage", "Cache", "Broker", "Security", "ServiceKit",
+                "TestServers",
             ]),
         tests(
             "UserService",
             [
-                "Core", "HTTP", "HTTPClient", "HTTPServer", "Broker", "Cache", "Security", "Storage", "ServiceKit",
+                "Core", "HTTP", "HTTPClient", "HTTPServer", "Broker", "Cache", "Security", "Storage",
+                "ServiceKit",
                 "Users", "UserServiceWiring", "TestServers",
             ]),
         /// The running routes beside the contracts that people read.
         tests(
             "Contract",
             [
-                "Broker", "Core", "HTTP", "ServiceKit", "GatewayWiring", "IntegrationServiceWiring", "InviteServiceWiring",
+                "Broker", "Core", "HTTP", "ServiceKit", "GatewayWiring", "IntegrationServiceWiring",
+                "InviteServiceWiring",
                 "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring", "ReportServiceWiring",
                 "TelegramSandboxWiring", "TestServers",
             ]),
         tests("Telegram", ["Core", "HTTP", "HTTPClient", "HTTPServer", "Telegram", "Sandbox"]),
         tests("Sandbox", ["Core", "HTTP", "Telegram", "Sandbox"]),
-        .target(name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers", swiftSettings: strict),
+        .target(
+            name: "TestServers", dependencies: ["Core", "LocalServers"], path: "Tests/TestServers",
+            swiftSettings: strict),
     ] + services,
     swiftLanguageModes: [.v6]
 )

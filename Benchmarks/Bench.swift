@@ -17,7 +17,9 @@ struct Bench {
         let wanted = CommandLine.arguments.dropFirst().first
         let chosen = all.filter { wanted == nil || $0.name.hasPrefix(wanted ?? "") }
         guard !chosen.isEmpty else {
-            print("No benchmark is called \(wanted ?? ""). There are: \(all.map(\.name).joined(separator: ", "))")
+            print(
+                "No benchmark is called \(wanted ?? ""). There are: \(all.map(\.name).joined(separator: ", "))"
+            )
             endProcess(ExitCode.usage)
         }
         var missed = 0

@@ -46,7 +46,8 @@ actor Report {
 
     /// Calls of `work` a second by `callers` tasks at once, for `duration`.
     nonisolated func callsPerSecond(
-        callers: Int, for duration: Duration = .seconds(1), _ work: @escaping @Sendable (Int) async throws -> Void
+        callers: Int, for duration: Duration = .seconds(1),
+        _ work: @escaping @Sendable (Int) async throws -> Void
     ) async throws -> Double {
         let time = SystemTime()
         let start = time.uptime

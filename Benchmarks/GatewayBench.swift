@@ -10,12 +10,14 @@ import Synchronization
 
 extension Benchmark {
     static let gateway = Benchmark(
-        name: "gateway", summary: "authenticated GETs handed on, beside nginx `proxy_pass` to the same upstream"
+        name: "gateway",
+        summary: "authenticated GETs handed on, beside nginx `proxy_pass` to the same upstream"
     ) { report in
         let folder = try await TemporaryFolder(named: "convoke-gateway")
         let upstream = try await LocalNginx(
             directory: folder.path + "/upstream",
-            server: #"location / { default_type application/json; return 200 '{"id":7,"email":"someone@example.org"}'; }"#
+            server:
+                #"location / { default_type application/json; return 200 '{"id":7,"email":"someone@example.org"}'; }"#
         ).started()
         let proxy = try await LocalNginx(
             directory: folder.path + "/proxy",
@@ -34,7 +36,8 @@ extension Benchmark {
             "GET /api/auth/me through the gateway", unit: "requests/s", target: 0.4,
             ours: {
                 let result = try await WrkResult.of(
-                    gateway.url + "/api/auth/me", headers: ["Authorization: Bearer \(gateway.token())"], in: folder)
+                    gateway.url + "/api/auth/me", headers: ["Authorization: Bearer \(gateway.token())"],
+                    in: folder)
                 slowest.withLock { $0 = result.slowestPercent }
                 return result.rate
             },
@@ -47,7 +50,8 @@ extension Benchmark {
     }
 
     static let gatewayStreams = Benchmark(
-        name: "gateway-streams", summary: "memory while a gigabyte goes up and a thousand event streams are open"
+        name: "gateway-streams",
+        summary: "memory while a gigabyte goes up and a thousand event streams are open"
     ) { report in
         let folder = try await TemporaryFolder(named: "convoke-gateway")
         let service = StreamingService()
@@ -68,7 +72,8 @@ extension Benchmark {
                 for _ in 0..<1000 {
                     group.addTask {
                         let answer = try await client.send(
-                            ClientRequest(.get, gateway.url + "/api/auth/events", headers: bearer, idle: .minutes(5)))
+                            ClientRequest(
+                                .get, gateway.url + "/api/auth/events", headers: bearer, idle: .minutes(5)))
                         for try await piece in answer.body {
                             let events = piece.count { $0 == UInt8(ascii: "#") }
                             seen.count.withLock { $0 += events }
@@ -153,7 +158,8 @@ private struct RunningGateway {
 
     init(_ folder: String, userService: String) async throws {
         let environment = Environment([
-            "DATA_DIR": folder + "/data", "USER_SERVICE_URL": userService, "USER_REQUESTS_PER_MINUTE": "1000000000",
+            "DATA_DIR": folder + "/data", "USER_SERVICE_URL": userService,
+            "USER_REQUESTS_PER_MINUTE": "1000000000",
         ])
         let resources = try await ProcessResources.open(environment, log: .silent, sink: NoLog())
         let service = try await assemble(.gateway, resources, broker: nil)
@@ -169,8 +175,10 @@ private struct RunningGateway {
 
     func token() -> String {
         let context = service.context
-        return context.tokens.access(userID: 7, email: "someone@example.org", session: "s1", now: context.time.now)
-            .expose()
+        return context.tokens.access(
+            userID: 7, email: "someone@example.org", session: "s1", now: context.time.now
+        )
+        .expose()
     }
 
     func stop() async throws {

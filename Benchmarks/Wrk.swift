@@ -8,11 +8,14 @@ struct WrkResult: Sendable {
     let slowestPercent: String
 
     /// 64 connections for two seconds.
-    static func of(_ url: String, headers: [String] = [], in folder: TemporaryFolder) async throws -> WrkResult {
+    static func of(_ url: String, headers: [String] = [], in folder: TemporaryFolder) async throws
+        -> WrkResult
+    {
         let output = folder.path + "/wrk"
         _ = try await ChildProcess.run(
             Command(
-                "/usr/bin/wrk", ["-t2", "-c64", "-d2s", "--latency"] + headers.flatMap { ["-H", $0] } + [url],
+                "/usr/bin/wrk",
+                ["-t2", "-c64", "-d2s", "--latency"] + headers.flatMap { ["-H", $0] } + [url],
                 environment: [:], directory: "/", output: .file(output)))
         let text = try String(contentsOfFile: output, encoding: .utf8)
         try FileManager.default.removeItem(atPath: output)

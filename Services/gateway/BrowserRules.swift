@@ -19,7 +19,9 @@ struct BrowserRules: Middleware {
         guard request.method == .options, let origin = request.headers["origin"],
             request.headers["access-control-request-method"] != nil
         else { return nil }
-        guard origins.contains(origin) else { return Problem.forbidden.response(requestID: request.id, language: request.language) }
+        guard origins.contains(origin) else {
+            return Problem.forbidden.response(requestID: request.id, language: request.language)
+        }
         return Response(
             204,
             headers: [
@@ -49,7 +51,8 @@ struct BrowserRules: Middleware {
         response.headers.add("Vary", "Origin")
         guard let origin = request.headers["origin"], origins.contains(origin) else { return }
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After, ETag, Content-Disposition"
+        response.headers["Access-Control-Expose-Headers"] =
+            "X-Request-ID, Retry-After, ETag, Content-Disposition"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     }
 }

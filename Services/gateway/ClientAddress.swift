@@ -43,7 +43,9 @@ struct IPAddress: Equatable, Sendable {
             if part.contains("."), index == parts.count - 1, let tail = version4(part) {
                 bytes += tail
             } else {
-                guard (1...4).contains(part.utf8.count), let group = UInt16(part, radix: 16) else { return nil }
+                guard (1...4).contains(part.utf8.count), let group = UInt16(part, radix: 16) else {
+                    return nil
+                }
                 bytes += [UInt8(group >> 8), UInt8(group & 0xFF)]
             }
         }
@@ -60,7 +62,9 @@ struct Network: Equatable, Sendable {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count <= 2, let address = IPAddress(String(parts[0])) else { return nil }
         let width = address.bytes.count * 8
-        guard let prefix = parts.count == 2 ? Int(parts[1]) : width, (0...width).contains(prefix) else { return nil }
+        guard let prefix = parts.count == 2 ? Int(parts[1]) : width, (0...width).contains(prefix) else {
+            return nil
+        }
         self.address = address
         self.prefix = prefix
     }

@@ -39,7 +39,8 @@ struct Doorkeeper: Sendable {
     }
 
     func address(of request: Request) -> String {
-        addresses.address(connection: request.remoteAddress, forwarded: request.headers.all("x-forwarded-for"))
+        addresses.address(
+            connection: request.remoteAddress, forwarded: request.headers.all("x-forwarded-for"))
     }
 
     /// Counts a request against an address; the 21st sign-in of a minute waits.
@@ -50,11 +51,14 @@ struct Doorkeeper: Sendable {
     private func admit(_ who: String, limit: Int64) async throws {
         let verdict: LimitVerdict
         do {
-            verdict = try await cache.takeFromFixedWindow(CacheBytes("limit:\(who)"), limit: limit, window: Self.window)
+            verdict = try await cache.takeFromFixedWindow(
+                CacheBytes("limit:\(who)"), limit: limit, window: Self.window)
         } catch is CacheError {
             // Without the shared count nobody could be held to a limit, and a limit is a promise.
             throw Problem.unavailable(
-                .init("Requests cannot be counted just now; try again shortly", "Сейчас не удаётся считать запросы; повторите чуть позже")
+                .init(
+                    "Requests cannot be counted just now; try again shortly",
+                    "Сейчас не удаётся считать запросы; повторите чуть позже")
             ).with(header: "Retry-After", "2")
         }
         guard verdict.isAllowed else { throw Problem.tooFast(retryAfter: verdict.retryAfter) }

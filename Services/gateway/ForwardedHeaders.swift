@@ -6,8 +6,10 @@ enum ForwardedHeaders {
     /// Between two ends of one connection, never passed on (RFC 9110, 7.6.1), and what the gateway says
     /// itself: a client must not pose as it.
     private static let dropped: Set<String> = [
-        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "expect", "host", "content-length", "authorization", "cookie", "forwarded",
+        "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te",
+        "trailer",
+        "transfer-encoding", "upgrade", "expect", "host", "content-length", "authorization", "cookie",
+        "forwarded",
         "x-real-ip", "x-request-id", "traceparent", "tracestate", "accept-encoding", "x-http-method-override",
         "x-original-url", "x-rewrite-url", "x-accel-redirect", "via", "origin", "referer",
     ]
@@ -36,7 +38,8 @@ enum ForwardedHeaders {
             let name = field.name.lowercased()
             return named.contains(name)
                 || [
-                    "connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+                    "connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding",
+                    "upgrade",
                     "content-length", "server", "date", "x-powered-by", "x-request-id",
                 ].contains(name) || isOurs(name)
         }

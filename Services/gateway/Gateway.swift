@@ -7,7 +7,9 @@ extension ServiceDefinition {
     /// The one public door.
     public static let gateway = ServiceDefinition(
         "gateway", portOffset: 0, contract: PackageResources.openapi_yaml,
-        checkSettings: { environment, _ throws(ConfigurationError) in _ = try GatewaySettings(from: environment) }
+        checkSettings: { environment, _ throws(ConfigurationError) in
+            _ = try GatewaySettings(from: environment)
+        }
     ) { context in
         let settings = try GatewaySettings(from: context.environment)
         let client = HTTPClient(clientSettings(settings), metrics: context.metrics, log: context.log)

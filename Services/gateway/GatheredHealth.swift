@@ -32,8 +32,10 @@ struct GatheredHealth: Sendable {
     private func status(of upstream: Upstream) async -> JSONValue {
         let start = time.uptime
         for replica in upstream.replicas {
-            let request = ClientRequest(.get, "\(replica.address)/api/v1/health/detailed", deadline: Self.patience)
-            guard let answer = try? await client.send(request), let json = try? await answer.json(limit: 1 << 20),
+            let request = ClientRequest(
+                .get, "\(replica.address)/api/v1/health/detailed", deadline: Self.patience)
+            guard let answer = try? await client.send(request),
+                let json = try? await answer.json(limit: 1 << 20),
                 answer.status == 200, json["status"] == "healthy"
             else { continue }
             let latency = ((time.uptime - start).inSeconds * 100_000).rounded() / 100

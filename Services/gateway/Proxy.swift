@@ -15,12 +15,15 @@ struct Proxy: Sendable {
     /// An answer up to this size is gathered before it is sent: most are, and each step of a stream costs.
     static let gathered = 64 << 10
 
-    func forward(_ request: Request, _ route: Route, as user: UserIdentity?, from address: String) async throws -> Response {
+    func forward(_ request: Request, _ route: Route, as user: UserIdentity?, from address: String)
+        async throws -> Response
+    {
         guard let upstream = upstreams[route.service] else { throw Problem.notFound }
         let token = tokens.service("gateway", onBehalfOf: user, now: time.now).expose()
         let path = request.query.raw.isEmpty ? route.path : "\(route.path)?\(request.query.raw)"
         var outgoing = ClientRequest(
-            request.method, path, headers: ForwardedHeaders.toService(request, token: token, from: address), body: request.body,
+            request.method, path, headers: ForwardedHeaders.toService(request, token: token, from: address),
+            body: request.body,
             deadline: deadline, idle: idle)
         var tried: [String] = []
         while true {
@@ -35,7 +38,11 @@ struct Proxy: Sendable {
             do {
                 let answer = try await client.send(outgoing)
                 // A service that says it is out of order is as good as down.
-                if [502, 503, 504].contains(answer.status) { replica.failed(at: time.uptime) } else { replica.succeeded() }
+                if [502, 503, 504].contains(answer.status) {
+                    replica.failed(at: time.uptime)
+                } else {
+                    replica.succeeded()
+                }
                 outcomes[route.service, answer.status < 500 ? "answered" : "failed"].increment()
                 return try await response(from: answer)
             } catch let error as ClientError {
@@ -44,7 +51,9 @@ struct Proxy: Sendable {
                 request.log.warning(
                     "upstream.failed", ["service": .id(route.service), "error": .error(error)])
                 tried.append(replica.address)
-                guard tried.count < 2, mayRepeat(request, error) else { throw problem(for: error, route.service) }
+                guard tried.count < 2, mayRepeat(request, error) else {
+                    throw problem(for: error, route.service)
+                }
                 // With one replica the second try goes to it as well: a restarted process may be back.
                 if upstream.replicas.count == 1 { tried = ["-"] }
             }
@@ -95,7 +104,9 @@ extension Problem {
     static func serviceDown(_ service: String, retryAfter: Duration) -> Problem {
         Problem(
             503, "service_down",
-            .init("\(service) does not answer just now; try again shortly", "\(service) сейчас не отвечает; повторите чуть позже")
+            .init(
+                "\(service) does not answer just now; try again shortly",
+                "\(service) сейчас не отвечает; повторите чуть позже")
         ).with(header: "Retry-After", String(max(retryAfter.wholeSecondsUp, 1)))
             .with(["service": .string(service)])
     }

@@ -36,7 +36,8 @@ struct RoutePath: Equatable {
         for byte in raw.utf8 {
             let isFine =
                 byte == UInt8(ascii: "/")
-                ? previous != byte : isUnreserved(byte) && !(byte == UInt8(ascii: ".") && previous == UInt8(ascii: "/"))
+                ? previous != byte
+                : isUnreserved(byte) && !(byte == UInt8(ascii: ".") && previous == UInt8(ascii: "/"))
             guard isFine else { return false }
             previous = byte
         }
@@ -49,10 +50,13 @@ struct RoutePath: Equatable {
         while index < part.endIndex {
             let byte = part[index]
             if byte == UInt8(ascii: "%") {
-                guard part.endIndex - index > 2, let high = hexValue(part[index + 1]), let low = hexValue(part[index + 2])
+                guard part.endIndex - index > 2, let high = hexValue(part[index + 1]),
+                    let low = hexValue(part[index + 2])
                 else { return nil }
                 let decoded = high << 4 | low
-                guard decoded > 0x1F, decoded != 0x7F, decoded != UInt8(ascii: "/"), decoded != UInt8(ascii: "\\") else {
+                guard decoded > 0x1F, decoded != 0x7F, decoded != UInt8(ascii: "/"),
+                    decoded != UInt8(ascii: "\\")
+                else {
                     return nil
                 }
                 if isUnreserved(decoded) {

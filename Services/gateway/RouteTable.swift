@@ -47,7 +47,10 @@ enum RouteTable {
         "/api/auth/refresh": .anyone(limit: 30, name: "refresh"),
     ]
 
-    static let services = ["user-service", "integration-service", "account-manager", "parsing-service", "invite-service", "report-service"]
+    static let services = [
+        "user-service", "integration-service", "account-manager", "parsing-service", "invite-service",
+        "report-service",
+    ]
 
     static func route(_ path: RoutePath) -> Route? {
         for entry in entries where path.text == entry.prefix || path.text.hasPrefix(entry.prefix + "/") {

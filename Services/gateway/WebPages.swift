@@ -37,7 +37,8 @@ struct WebPages: Sendable {
 
     /// The folder `web` beside the program, where there is one.
     static var besideExecutable: String? {
-        guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else {
+        guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        else {
             return nil
         }
         let folder = program.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/web"
@@ -87,7 +88,8 @@ struct WebPages: Sendable {
             headers["Content-Encoding"] = "gzip"
             headers["Accept-Ranges"] = nil
             headers["ETag"] = "W/" + file.tag
-            return Response(200, headers: headers, content: .file(path: packed.path, offset: 0, length: packed.size))
+            return Response(
+                200, headers: headers, content: .file(path: packed.path, offset: 0, length: packed.size))
         }
         return Response(200, headers: headers, content: .file(path: file.path, offset: 0, length: file.size))
     }
@@ -148,7 +150,9 @@ struct WebPages: Sendable {
     private static let noPage = Response(
         200, headers: ["Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-cache"],
         content: .bytes(
-            Bytes("<!doctype html><title>Convoke</title><p>The page is not installed; the API is at /api.".utf8)))
+            Bytes(
+                "<!doctype html><title>Convoke</title><p>The page is not installed; the API is at /api.".utf8)
+        ))
 }
 
 /// What a `Range` field asks for (RFC 9110, 14). Several ranges at once are answered with everything.
@@ -161,14 +165,16 @@ enum ByteRange: Equatable {
         let text = field.filter { $0 != " " && $0 != "\t" }
         guard text.hasPrefix("bytes="), !text.contains(",") else { return .everything }
         let ends = text.dropFirst(6).split(separator: "-", omittingEmptySubsequences: false)
-        guard ends.count == 2, ends.allSatisfy({ $0.utf8.count <= 18 && $0.utf8.allSatisfy { (0x30...0x39).contains($0) } })
+        guard ends.count == 2,
+            ends.allSatisfy({ $0.utf8.count <= 18 && $0.utf8.allSatisfy { (0x30...0x39).contains($0) } })
         else { return .everything }
         switch (Int(ends[0]), Int(ends[1])) {
         case (let first?, let last?):
             guard first <= last else { return .everything }
             return first < size ? .part(first..<min(last + 1, size)) : .impossible
         case (let first?, nil): return first < size ? .part(first..<size) : .impossible
-        case (nil, let count?): return count > 0 && size > 0 ? .part(max(size - count, 0)..<size) : .impossible
+        case (nil, let count?):
+            return count > 0 && size > 0 ? .part(max(size - count, 0)..<size) : .impossible
         case (nil, nil): return .everything
         }
     }

@@ -24,7 +24,9 @@ public struct Headers: Sendable, Equatable, ExpressibleByDictionaryLiteral, Sequ
         fields.filter { sameName($0.name, name) }.map(\.value)
     }
 
-    public mutating func add(_ name: String, _ value: String) { fields.append(Field(name: name, value: value)) }
+    public mutating func add(_ name: String, _ value: String) {
+        fields.append(Field(name: name, value: value))
+    }
     public mutating func removeAll(where matches: (Field) -> Bool) { fields.removeAll(where: matches) }
     public mutating func reserveCapacity(_ count: Int) { fields.reserveCapacity(count) }
 

@@ -7,7 +7,8 @@ extension Language {
         for part in (header ?? "").split(separator: ",").prefix(20) {
             let pieces = part.split(separator: ";").map { trimmingBlanks($0) }
             guard let range = pieces.first?.lowercased() else { continue }
-            let weight = pieces.dropFirst().first { $0.hasPrefix("q=") }.map { Double($0.dropFirst(2)) ?? 0 } ?? 1
+            let weight =
+                pieces.dropFirst().first { $0.hasPrefix("q=") }.map { Double($0.dropFirst(2)) ?? 0 } ?? 1
             let primary = range.split(separator: "-").first.map(String.init) ?? range
             let language: Language? = primary == "*" ? .english : Language(rawValue: primary)
             guard let language, weight > 0, weight > best?.weight ?? 0 else { continue }

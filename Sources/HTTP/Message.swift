@@ -1,7 +1,9 @@
 public import Core
 
 /// A request method. Unknown ones are kept as they came.
-public struct Method: RawRepresentable, Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
+public struct Method: RawRepresentable, Hashable, Sendable, ExpressibleByStringLiteral,
+    CustomStringConvertible
+{
     public let rawValue: String
     public init(rawValue: String) { self.rawValue = rawValue }
     public init(stringLiteral value: String) { rawValue = value }
@@ -108,7 +110,9 @@ public struct Request: Sendable {
     }
 
     public func json(limit: Int = typicalBodyLimit) async throws -> JSONValue {
-        guard let type = headers["content-type"], MediaType(type).isJSON else { throw Problem.wrongContentType("application/json") }
+        guard let type = headers["content-type"], MediaType(type).isJSON else {
+            throw Problem.wrongContentType("application/json")
+        }
         return try JSONValue(parsing: await body.collect(upTo: limit))
     }
 }
@@ -173,7 +177,9 @@ public struct MediaType: Sendable, Equatable {
             parts.compactMap { part in
                 guard let equals = part.firstIndex(of: "=") else { return nil }
                 var value = part[part.index(after: equals)...]
-                if value.count >= 2, value.first == "\"", value.last == "\"" { value = value.dropFirst().dropLast() }
+                if value.count >= 2, value.first == "\"", value.last == "\"" {
+                    value = value.dropFirst().dropLast()
+                }
                 return (part[..<equals].lowercased(), String(value))
             }, uniquingKeysWith: { first, _ in first })
     }

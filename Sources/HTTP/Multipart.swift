@@ -32,7 +32,9 @@ public actor MultipartReader {
 
     public init(_ request: Request) throws {
         let type = MediaType(request.headers["content-type"] ?? "")
-        guard type.essence == "multipart/form-data" else { throw Problem.wrongContentType("multipart/form-data") }
+        guard type.essence == "multipart/form-data" else {
+            throw Problem.wrongContentType("multipart/form-data")
+        }
         guard let boundary = type.parameter("boundary"), (1...70).contains(boundary.utf8.count) else {
             throw Problem.malformedForm
         }
@@ -93,7 +95,8 @@ public actor MultipartReader {
             guard buffer.count <= Self.headLimit else { throw Problem.malformedForm }
             try await readMore()
         }
-        guard let length = firstIndex(of: end, in: buffer), let text = String(validating: buffer[..<length], as: UTF8.self)
+        guard let length = firstIndex(of: end, in: buffer),
+            let text = String(validating: buffer[..<length], as: UTF8.self)
         else { throw Problem.malformedForm }
         buffer.removeFirst(length + end.count)
         var headers = Headers()

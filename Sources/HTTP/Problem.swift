@@ -75,13 +75,17 @@ extension Problem {
     ).with(header: "WWW-Authenticate", "Bearer")
     public static let forbidden = Problem(403, "forbidden", .init("This is not allowed", "Это не разрешено"))
     public static let internalError = Problem(
-        500, "internal", .init("Something went wrong here; it has been noted", "Внутренняя ошибка; она записана"))
+        500, "internal",
+        .init("Something went wrong here; it has been noted", "Внутренняя ошибка; она записана"))
     public static let deadline = Problem(
         504, "too_slow", .init("The answer took too long", "Ответ занял слишком много времени"))
 
     public static func methodNotAllowed(_ allowed: [Method]) -> Problem {
-        Problem(405, "method_not_allowed", .init("This method is not possible here", "Этот метод здесь невозможен"))
-            .with(header: "Allow", allowed.map(\.rawValue).sorted().joined(separator: ", "))
+        Problem(
+            405, "method_not_allowed",
+            .init("This method is not possible here", "Этот метод здесь невозможен")
+        )
+        .with(header: "Allow", allowed.map(\.rawValue).sorted().joined(separator: ", "))
     }
 
     public static func bodyTooLarge(_ limit: Int) -> Problem {
@@ -103,7 +107,9 @@ extension Problem {
         let seconds = max(retryAfter.wholeSecondsUp, 1)
         return Problem(
             429, "too_fast",
-            .init("Too many requests; try again in \(seconds) s", "Слишком много запросов; повторите через \(seconds) с")
+            .init(
+                "Too many requests; try again in \(seconds) s",
+                "Слишком много запросов; повторите через \(seconds) с")
         ).with(header: "Retry-After", String(seconds))
     }
 
@@ -113,13 +119,16 @@ extension Problem {
         case let error as any ProblemConvertible: return error.problem
         case let error as ValidationError:
             var problem = Problem(
-                422, "validation_failed", .init("Some fields are missing or wrong", "Некоторые поля не заполнены или неверны"))
+                422, "validation_failed",
+                .init("Some fields are missing or wrong", "Некоторые поля не заполнены или неверны"))
             problem.errors = error.errors
             return problem
         case let error as JSONSyntaxError:
             return Problem(
                 400, "malformed_json",
-                .init("The body is not valid JSON: \(error)", "Тело запроса не является корректным JSON: \(error)"))
+                .init(
+                    "The body is not valid JSON: \(error)",
+                    "Тело запроса не является корректным JSON: \(error)"))
         case let error as BodyTooLarge: return .bodyTooLarge(error.limit)
         case is DeadlineExceeded: return .deadline
         default: return nil

@@ -31,7 +31,8 @@ public func percentDecoded(_ text: some StringProtocol, plusIsBlank: Bool = fals
     while let byte = iterator.next() {
         switch byte {
         case UInt8(ascii: "%"):
-            guard let high = iterator.next().flatMap(hexDigit), let low = iterator.next().flatMap(hexDigit) else {
+            guard let high = iterator.next().flatMap(hexDigit), let low = iterator.next().flatMap(hexDigit)
+            else {
                 return nil
             }
             guard high << 4 | low != 0 else { return nil }

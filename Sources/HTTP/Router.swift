@@ -99,7 +99,9 @@ public struct Router: Responder {
     // MARK: - Answering
 
     public func answerAtOnce(_ request: Request) -> Response? {
-        guard let segments = pathSegments(request.path), let match = root.find(segments[...], []) else { return nil }
+        guard let segments = pathSegments(request.path), let match = root.find(segments[...], []) else {
+            return nil
+        }
         let method = request.method == .head ? .get : request.method
         guard case .quick(let handler)? = match.route.endpoints[method] else { return nil }
         var request = request
@@ -210,7 +212,8 @@ private func pathSegments(_ path: String) -> [String]? {
 
 extension Router.Node {
     fileprivate mutating func insert(
-        _ segments: ArraySlice<String>, _ names: inout [String], _ pattern: String, _ change: (inout Router.Route) -> Void
+        _ segments: ArraySlice<String>, _ names: inout [String], _ pattern: String,
+        _ change: (inout Router.Route) -> Void
     ) {
         guard let first = segments.first else {
             var made = route ?? Router.Route(pattern: pattern, names: names)
@@ -258,6 +261,7 @@ extension Router.Node {
     }
 
     private static func parameters(_ route: Router.Route, _ values: [String]) -> [String: String] {
-        route.names.isEmpty ? [:] : Dictionary(zip(route.names, values), uniquingKeysWith: { _, last in last })
+        route.names.isEmpty
+            ? [:] : Dictionary(zip(route.names, values), uniquingKeysWith: { _, last in last })
     }
 }

@@ -26,7 +26,8 @@ public struct TraceContext: Sendable, Equatable {
     public init?(_ header: String) {
         let parts = header.split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 4, parts[0].count == 2, parts[0] != "ff", parts[0] != "00" || parts.count == 4,
-            isHex(parts[0]), isHex(parts[1]), parts[1].utf8.count == 32, isHex(parts[2]), parts[2].utf8.count == 16,
+            isHex(parts[0]), isHex(parts[1]), parts[1].utf8.count == 32, isHex(parts[2]),
+            parts[2].utf8.count == 16,
             isHex(parts[3]), parts[3].utf8.count == 2, parts[1].contains(where: { $0 != "0" }),
             parts[2].contains(where: { $0 != "0" })
         else { return nil }
@@ -35,7 +36,9 @@ public struct TraceContext: Sendable, Equatable {
 
     /// The next step of the same chain.
     public func child(_ random: some RandomSource) -> TraceContext {
-        traceID.isEmpty ? TraceContext(random) : TraceContext(traceID: traceID, spanID: hex(random.bytes(8)), flags: flags)
+        traceID.isEmpty
+            ? TraceContext(random)
+            : TraceContext(traceID: traceID, spanID: hex(random.bytes(8)), flags: flags)
     }
 
     /// What is handed on as `traceparent`.

@@ -41,7 +41,8 @@ public struct ProcessResources: Sendable {
         let metrics = Metrics(label: "shared", "process")
         let ownClient = HTTPClient(metrics: metrics, log: log)
         let secrets = Secrets(
-            vault: settings.vault, environment: environment, folder: SecretFolder("\(settings.dataFolder)/secrets"),
+            vault: settings.vault, environment: environment,
+            folder: SecretFolder("\(settings.dataFolder)/secrets"),
             time: time, random: random, log: log
         ) { HTTPVaultTransport(ownClient, address: $0.address) }
         let keys = try await secrets.tokenKeys()
@@ -81,12 +82,15 @@ public func assemble(
     _ definition: ServiceDefinition, _ resources: ProcessResources, broker: (any Broker)?
 ) async throws -> AssembledService {
     let log = Log(
-        service: definition.name, level: resources.settings.logLevel, time: resources.time, to: resources.sink)
+        service: definition.name, level: resources.settings.logLevel, time: resources.time, to: resources.sink
+    )
     let metrics = Metrics()
     let settings = try ServiceSettings(
         for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
     let database = settings.database.map {
-        $0.open(definition.database ?? "", time: resources.time, random: resources.random, log: log, metrics: metrics)
+        $0.open(
+            definition.database ?? "", time: resources.time, random: resources.random, log: log,
+            metrics: metrics)
     }
     let broker = broker.map { CorrelatedBroker(broker: $0) }
     let client = CorrelatedClient(client: resources.client)
@@ -131,15 +135,20 @@ public func assemble(
     var components: [Component] = []
     if let database {
         components.append(
-            Component("database", ping: {
-                try await database.ping()
-                guard readiness.isReady else { throw NotReady() }
-            }))
+            Component(
+                "database",
+                ping: {
+                    try await database.ping()
+                    guard readiness.isReady else { throw NotReady() }
+                }))
     }
     components.append(Component("cache", ping: { try await resources.cache.ping() }))
     if let broker { components.append(Component("queue", ping: { try await broker.ping() })) }
-    if let vault = resources.secrets.session { components.append(Component("vault", ping: { try await vault.ping() })) }
-    let health = Health(service: definition.name, components: components + parts.components, time: resources.time)
+    if let vault = resources.secrets.session {
+        components.append(Component("vault", ping: { try await vault.ping() }))
+    }
+    let health = Health(
+        service: definition.name, components: components + parts.components, time: resources.time)
 
     let contract = try JSONValue.contract(definition.contract)
     let record = RequestRecord(log: log, metrics: metrics, time: resources.time, random: resources.random)
@@ -147,9 +156,12 @@ public func assemble(
     record.attach(to: &router)
     let authentication = Authentication(
         mode: settings.authMode,
-        publicPaths: parts.publicPaths.union(["/health", "/metrics", "/openapi.json", "/api/v1/health/detailed"]),
+        publicPaths: parts.publicPaths.union([
+            "/health", "/metrics", "/openapi.json", "/api/v1/health/detailed",
+        ]),
         tokens: resources.tokens, ended: ended, time: resources.time,
-        refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"]))
+        refusals: metrics.counters("auth_refusals_total", "Calls refused for their token", labels: ["reason"])
+    )
     for guardian in parts.guards ?? [Correlation(), authentication] { router.use(guardian) }
     router.use(readiness)
     if let repeating { router.use(repeating) }
@@ -162,7 +174,8 @@ public func assemble(
     func addMetrics(to router: inout Router) {
         router.quick("GET", "/metrics") { _ in
             process.update()
-            return .text(Metrics.text(of: [metrics, shared]), type: "text/plain; version=0.0.4; charset=utf-8")
+            return .text(
+                Metrics.text(of: [metrics, shared]), type: "text/plain; version=0.0.4; charset=utf-8")
         }
     }
     var operators: (address: ListeningAddress, router: Router)?
@@ -207,7 +220,8 @@ public func processServices(
         if let (address, router) = assembled.operators {
             let settings = ServerSettings(host: address.host, port: address.port, threads: 1)
             let server = HTTPServer(
-                settings, router, name: "\(definition.name)-operators", log: context.log, time: resources.time)
+                settings, router, name: "\(definition.name)-operators", log: context.log, time: resources.time
+            )
             try server.bind()
             listeners.append(server)
         }
@@ -222,12 +236,14 @@ private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
     limits.connectionsPerAddress = settings.connectionsPerAddress
     limits.bodyBytes = settings.bodyLimit
     return ServerSettings(
-        host: settings.host, port: settings.port, threads: settings.threads, limits: limits, tls: settings.tls)
+        host: settings.host, port: settings.port, threads: settings.threads, limits: limits, tls: settings.tls
+    )
 }
 
 /// One broker for all services of a process: RabbitMQ where it is configured, else SQL in the data folder.
 private func openBroker(
-    _ definitions: [ServiceDefinition], _ resources: ProcessResources, log: Log, _ services: inout [any Service]
+    _ definitions: [ServiceDefinition], _ resources: ProcessResources, log: Log,
+    _ services: inout [any Service]
 ) async throws -> (any Broker)? {
     var queues: [Queue] = []
     for queue in definitions.flatMap(\.queues) where !queues.contains(queue) { queues.append(queue) }

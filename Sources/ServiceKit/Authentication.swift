@@ -19,7 +19,9 @@ struct Authentication: Middleware {
         _ request: Request, next: @Sendable (Request) async throws -> Response
     ) async throws -> Response {
         var request = request
-        let path = request.path.count > 1 && request.path.hasSuffix("/") ? String(request.path.dropLast()) : request.path
+        let path =
+            request.path.count > 1 && request.path.hasSuffix("/")
+            ? String(request.path.dropLast()) : request.path
         let isPublic = publicPaths.contains(path)
         if mode == .dev { try DevelopmentGuard.check(request) }
         let headers = request.headers.all("authorization")
@@ -28,7 +30,7 @@ struct Authentication: Middleware {
                 // Two of them would let two readers see two callers.
                 guard headers.count == 1 else { throw refusal("repeated") }
                 request.identity = try await identity(header)
-            } catch where isPublic {
+            } catch  where isPublic {
                 // A stale token must not keep anybody from signing in again.
                 return try await next(request)
             }
@@ -71,11 +73,14 @@ enum DevelopmentGuard {
         guard let host = request.headers["host"], isLoopback(hostName(host)) else {
             throw Problem(
                 403, "loopback_only",
-                .init("In development mode only localhost is served", "В режиме разработки обслуживается только localhost"))
+                .init(
+                    "In development mode only localhost is served",
+                    "В режиме разработки обслуживается только localhost"))
         }
         // `null` is what a page without an origin of its own sends, such as one in a sandboxed frame.
         if let origin = request.headers["origin"] {
-            guard let start = origin.firstRange(of: "://"), isLoopback(hostName(String(origin[start.upperBound...])))
+            guard let start = origin.firstRange(of: "://"),
+                isLoopback(hostName(String(origin[start.upperBound...])))
             else { throw foreignOrigin }
         }
         // A form can be sent by any page, and some browsers leave the origin out.
@@ -86,12 +91,15 @@ enum DevelopmentGuard {
         }
         guard request.body.length != 0, ![.get, .head].contains(request.method) else { return }
         let type = MediaType(request.headers["content-type"] ?? "")
-        guard type.isJSON || type.essence == "multipart/form-data" || type.essence == "application/x-www-form-urlencoded"
+        guard
+            type.isJSON || type.essence == "multipart/form-data"
+                || type.essence == "application/x-www-form-urlencoded"
         else { throw Problem.wrongContentType("application/json") }
     }
 
     private static let foreignOrigin = Problem(
-        403, "foreign_origin", .init("A page elsewhere may not call this", "Чужая страница не может это вызвать"))
+        403, "foreign_origin",
+        .init("A page elsewhere may not call this", "Чужая страница не может это вызвать"))
 
     private static func hostName(_ host: String) -> String {
         if host.hasPrefix("[") { return String(host.prefix { $0 != "]" }) + "]" }
@@ -112,7 +120,9 @@ enum DevelopmentGuard {
         let id = named ?? 1
         guard id > 0 else {
             throw ValidationError([
-                FieldError("user_id", "out_of_range", .init("A positive number is expected", "Ожидается положительное число"))
+                FieldError(
+                    "user_id", "out_of_range",
+                    .init("A positive number is expected", "Ожидается положительное число"))
             ])
         }
         // An address, because a service that acts for this user has to name one.

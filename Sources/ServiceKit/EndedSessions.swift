@@ -41,7 +41,8 @@ public struct EndedSessions: Sendable {
     }
 
     /// Writes all of `sessions` and then says that the cache is complete, unless it was flushed in between.
-    public func fill(_ sessions: [(id: String, until: Timestamp)], now: Timestamp, round: String) async throws {
+    public func fill(_ sessions: [(id: String, until: Timestamp)], now: Timestamp, round: String) async throws
+    {
         try await cache.set(Self.filling, to: CacheBytes(round), expiry: .after(.minutes(5)))
         for session in sessions { try await block(session.id, until: session.until, now: now) }
         _ = try await cache.run(

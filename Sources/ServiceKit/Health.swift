@@ -10,7 +10,8 @@ public struct Component: Sendable {
 
     /// `showing` throws when the component does not answer, and may return members to show beside its status.
     public init(
-        _ name: String, isNeeded: Bool = true, showing check: @escaping @Sendable () async throws -> [JSONMember]
+        _ name: String, isNeeded: Bool = true,
+        showing check: @escaping @Sendable () async throws -> [JSONMember]
     ) {
         self.name = name
         self.isNeeded = isNeeded
@@ -84,7 +85,9 @@ private func examine(_ component: Component, _ time: any TimeSource) async -> (w
     func latency() -> JSONValue { .double(((time.uptime - start).inSeconds * 100_000).rounded() / 100) }
     do {
         let members = try await withDeadline(Health.patience, time) { try await component.check() }
-        return (true, .object([JSONMember("status", "healthy"), JSONMember("latency_ms", latency())] + members))
+        return (
+            true, .object([JSONMember("status", "healthy"), JSONMember("latency_ms", latency())] + members)
+        )
     } catch {
         // What exactly failed may hold addresses and names of ours: it is in the log, not here.
         let reason: JSONValue = error is DeadlineExceeded ? "does not answer in time" : "does not answer"

@@ -10,7 +10,8 @@ public struct Peers: Sendable {
     private let time: any TimeSource
 
     init(
-        environment: Environment, client: any HTTPSending, tokens: Tokens, caller: String, time: any TimeSource
+        environment: Environment, client: any HTTPSending, tokens: Tokens, caller: String,
+        time: any TimeSource
     ) {
         self.environment = environment
         self.client = client
@@ -24,15 +25,20 @@ public struct Peers: Sendable {
     public func addresses(of service: String) -> [String] {
         let name = service.uppercased().replacing("-", with: "_")
         let configured = environment.list("\(name)_URL")
-        guard configured.isEmpty else { return configured.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 } }
+        guard configured.isEmpty else {
+            return configured.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 }
+        }
         let base = environment.value("CONVOKE_PORT_BASE").flatMap { Int($0) } ?? 8000
-        let port = environment.value("\(name)_PORT").flatMap { Int($0) } ?? base + (ServicePorts.offsets[service] ?? 0)
+        let port =
+            environment.value("\(name)_PORT").flatMap { Int($0) } ?? base
+            + (ServicePorts.offsets[service] ?? 0)
         return ["http://127.0.0.1:\(port)"]
     }
 
     /// Asks one of our services, acting for `user` where the question concerns one.
     public func ask(
-        _ service: String, _ method: Method, _ path: String, onBehalfOf user: UserIdentity? = nil, body: JSONValue? = nil,
+        _ service: String, _ method: Method, _ path: String, onBehalfOf user: UserIdentity? = nil,
+        body: JSONValue? = nil,
         deadline: Duration = .seconds(5)
     ) async throws -> ClientResponse {
         var headers: Headers = [
@@ -49,8 +55,10 @@ public struct Peers: Sendable {
     /// What user-service's own records say of a session.
     func hasEnded(session: String) async throws -> Bool {
         do {
-            let response = try await ask("user-service", .get, "/internal/ended-sessions/\(percentEncoded(session))")
-            guard response.status == 200, let ended = try await response.json(limit: 4096)["ended"]?.boolValue else {
+            let response = try await ask(
+                "user-service", .get, "/internal/ended-sessions/\(percentEncoded(session))")
+            guard response.status == 200, let ended = try await response.json(limit: 4096)["ended"]?.boolValue
+            else {
                 throw Problem.cannotCheckSession
             }
             return ended
@@ -63,13 +71,16 @@ public struct Peers: Sendable {
 /// Behind which distance from the base port each service listens.
 public enum ServicePorts {
     public static let offsets: [String: Int] = [
-        "gateway": 0, "integration-service": 1, "invite-service": 2, "parsing-service": 3, "account-manager": 4,
+        "gateway": 0, "integration-service": 1, "invite-service": 2, "parsing-service": 3,
+        "account-manager": 4,
         "user-service": 5, "report-service": 6, "telegram-sandbox": 90,
     ]
 }
 
 extension Problem {
     static let cannotCheckSession = Problem.unavailable(
-        .init("Sign-ins cannot be checked just now; try again shortly", "Сейчас не удаётся проверить вход; повторите чуть позже")
+        .init(
+            "Sign-ins cannot be checked just now; try again shortly",
+            "Сейчас не удаётся проверить вход; повторите чуть позже")
     ).with(header: "Retry-After", "2")
 }

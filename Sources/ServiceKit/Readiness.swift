@@ -42,7 +42,8 @@ struct MigrationService: Service {
     private let log: Log
 
     init(
-        _ definition: ServiceDefinition, _ database: any Database, _ readiness: Readiness, _ time: any TimeSource,
+        _ definition: ServiceDefinition, _ database: any Database, _ readiness: Readiness,
+        _ time: any TimeSource,
         _ log: Log
     ) {
         name = "\(definition.name)-migrations"
@@ -58,8 +59,10 @@ struct MigrationService: Service {
         var attempt = 0
         while true {
             do {
-                let shared = try await database.migrate(KeptAnswers.migrations, scope: "kept-answers", at: time.now)
-                let own = try await database.migrate(definition.migrations, scope: definition.name, at: time.now)
+                let shared = try await database.migrate(
+                    KeptAnswers.migrations, scope: "kept-answers", at: time.now)
+                let own = try await database.migrate(
+                    definition.migrations, scope: definition.name, at: time.now)
                 log.info("schema.ready", ["applied": .int(shared.count + own.count)])
                 readiness.becomeReady()
                 break

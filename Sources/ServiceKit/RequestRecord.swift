@@ -24,7 +24,8 @@ struct RequestRecord: Sendable {
         router.prepare { request in
             request.id = Self.acceptableID(request.headers["x-request-id"]) ?? Self.newID(random)
             request.trace =
-                request.headers["traceparent"].flatMap { TraceContext($0) }?.child(random) ?? TraceContext(random)
+                request.headers["traceparent"].flatMap { TraceContext($0) }?.child(random)
+                ?? TraceContext(random)
             request.language = Language(accepting: request.headers["accept-language"])
             request.log = log.with(["request_id": .id(request.id), "trace_id": .id(request.trace.traceID)])
             request.arrivedAt = time.uptime
@@ -39,7 +40,8 @@ struct RequestRecord: Sendable {
             request.log.write(
                 level, "request.answered",
                 [
-                    "method": .id(known(request.method)), "route": .id(route), "status": .int(response.status),
+                    "method": .id(known(request.method)), "route": .id(route),
+                    "status": .int(response.status),
                     "duration_ms": .duration(duration),
                 ])
         }

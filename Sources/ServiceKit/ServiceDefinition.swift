@@ -24,7 +24,9 @@ public struct ServiceDefinition: Sendable {
     public init(
         _ name: String, portOffset: Int, database: String? = nil, queues: [Queue] = [],
         migrations: [Migration] = [], contract: [UInt8],
-        checkSettings: @escaping @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void = { _, _ in },
+        checkSettings: @escaping @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void = {
+            _, _ in
+        },
         build: @escaping @Sendable (ServiceContext) async throws -> ServiceParts
     ) {
         self.name = name

@@ -29,7 +29,9 @@ public struct ProcessSettings: Sendable {
         self.environment = environment
         dataFolder = environment.string("DATA_DIR", default: "data")
         cache = CacheLocation(from: &environment)
-        queue = environment.parsed("RABBITMQ_URL", default: nil, expects: "amqp://user:password@host:port/vhost") {
+        queue = environment.parsed(
+            "RABBITMQ_URL", default: nil, expects: "amqp://user:password@host:port/vhost"
+        ) {
             AMQPAddress($0)
         }
         vault = VaultSettings(from: &environment)
@@ -75,7 +77,8 @@ public struct ServiceSettings: Sendable {
         database = databaseLocation(for: service, from: &environment, dataFolder: dataFolder)
         bodyLimit = environment.int("MAX_BODY_BYTES", default: 2 << 30, in: 1024...(64 << 30))
         connections = environment.int("MAX_CONNECTIONS", default: 12_000, in: 10...1_000_000)
-        connectionsPerAddress = environment.int("MAX_CONNECTIONS_PER_ADDRESS", default: 12_000, in: 1...1_000_000)
+        connectionsPerAddress = environment.int(
+            "MAX_CONNECTIONS_PER_ADDRESS", default: 12_000, in: 1...1_000_000)
         threads = environment.int("HTTP_THREADS", default: 2, in: 1...256)
         // The certificate is no secret; the key is, and is read as one (`TLS_KEY` or `TLS_KEY_FILE`).
         let certificate = environment.secret("TLS_CERTIFICATE")?.expose()
@@ -90,7 +93,9 @@ public struct ServiceSettings: Sendable {
 
 /// Reads everything that this process and its services will read, and throws with all mistakes together: an
 /// operator mends them in one go, and nothing has been opened yet.
-public func checkSettings(of services: [ServiceDefinition], in environment: Environment) throws(ConfigurationError) {
+public func checkSettings(of services: [ServiceDefinition], in environment: Environment)
+    throws(ConfigurationError)
+{
     var mistakes: [String] = []
     func gather(_ read: () throws(ConfigurationError) -> Void) {
         do {
@@ -137,7 +142,8 @@ private func databaseLocation(
     if let server = environment.value("POSTGRES_SERVER") {
         let port = environment.int("POSTGRES_PORT", default: 5432, in: 1...65_535)
         let user = percentEncodedUser(environment.string("POSTGRES_USER", default: "postgres"))
-        let password = environment.secret("POSTGRES_PASSWORD").map { ":" + percentEncodedUser($0.expose()) } ?? ""
+        let password =
+            environment.secret("POSTGRES_PASSWORD").map { ":" + percentEncodedUser($0.expose()) } ?? ""
         let database = environment.string("POSTGRES_DB", default: name)
         return .postgres(Secret("postgres://\(user)\(password)@\(server):\(port)/\(database)"))
     }

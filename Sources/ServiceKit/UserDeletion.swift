@@ -6,7 +6,9 @@ public enum UserDeletion {
     public static let listeners = [
         "integration-service", "account-manager", "parsing-service", "invite-service", "report-service",
     ]
-    public static func queue(of service: String) -> Queue { Queue("user-deleted-\(service)", maximumAttempts: 20) }
+    public static func queue(of service: String) -> Queue {
+        Queue("user-deleted-\(service)", maximumAttempts: 20)
+    }
     public static let queues = listeners.map(queue)
 
     public static func message(event: String, user: Int64, to service: String) -> Message {

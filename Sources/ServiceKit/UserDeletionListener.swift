@@ -28,7 +28,9 @@ struct UserDeletionListener: Service {
         try await readiness.wait(time)
         let (erase, log) = (erase, log)
         try await broker.consume([UserDeletion.queue(of: service).name], concurrency: 1) { delivery in
-            guard let user = UserDeletion.user(in: delivery.message) else { return .reject(reason: "no user") }
+            guard let user = UserDeletion.user(in: delivery.message) else {
+                return .reject(reason: "no user")
+            }
             try await erase(user)
             log.info("user.erased", ["user_id": .int(user)])
             return .ack

@@ -108,11 +108,15 @@ private struct YAMLReader {
     }
 
     private mutating func scalar(_ text: Substring, indent: Int) throws(YAMLError) -> JSONValue {
-        if text == "|" || text == ">" || text == "|-" || text == ">-" { return try literal(text, indent: indent) }
+        if text == "|" || text == ">" || text == "|-" || text == ">-" {
+            return try literal(text, indent: indent)
+        }
         defer { index += 1 }
         if text.first == "[" || text.first == "{" {
             var flow = FlowReader(text)
-            guard let value = flow.document() else { throw failure("a list or map on one line is not closed") }
+            guard let value = flow.document() else {
+                throw failure("a list or map on one line is not closed")
+            }
             return value
         }
         return try plain(text)
@@ -273,6 +277,8 @@ private func plainScalar(_ text: Substring) -> JSONValue {
 private func unquoted(_ text: Substring) -> String? {
     guard text.count >= 2, let quote = text.first, text.last == quote else { return nil }
     let inner = text.dropFirst().dropLast()
-    if quote == "'" { return inner.split(separator: "''", omittingEmptySubsequences: false).joined(separator: "'") }
+    if quote == "'" {
+        return inner.split(separator: "''", omittingEmptySubsequences: false).joined(separator: "'")
+    }
     return (try? JSONValue(parsing: "\"\(inner)\""))?.stringValue
 }

@@ -42,7 +42,8 @@ extension ServiceDefinition: CustomTestStringConvertible { public var testDescri
         let passedOn = service.name == "gateway" ? described.filter { $0.contains(" /api/") } : []
         // The documents write some paths without their beginning; the contract names them once.
         let undescribed = routed.filter {
-            !described.contains($0) && !described.contains($0.replacing(" /", with: " /api/v1/", maxReplacements: 1))
+            !described.contains($0)
+                && !described.contains($0.replacing(" /", with: " /api/v1/", maxReplacements: 1))
         }
         #expect(undescribed == [], "routed and not described")
         #expect(

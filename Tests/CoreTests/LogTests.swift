@@ -7,7 +7,8 @@ import Testing
 
     @Test func `writes one JSON object a line`() throws {
         log.with(["request_id": .id("r1")]).info(
-            "lease.granted", ["account": .id(7), "wait": .duration(.microseconds(1500)), "free": true, "n": 3])
+            "lease.granted",
+            ["account": .id(7), "wait": .duration(.microseconds(1500)), "free": true, "n": 3])
         #expect(
             sink.lines == [
                 """
@@ -34,7 +35,8 @@ import Testing
         log.info(
             "careless",
             [
-                "password": "hunter2hunter2", "phone": "12", "refresh_token": .int(99), "phone_number": .id("55"),
+                "password": "hunter2hunter2", "phone": "12", "refresh_token": .int(99),
+                "phone_number": .id("55"),
                 "status_code": 200,
             ])
         #expect(!sink.lines[0].contains("hunter2"))

@@ -32,12 +32,16 @@ import Testing
 
     @Test func `are read`() throws {
         let settings = try Sample(
-            Environment(["PORT": "80", "TLS": "off", "AUTH_MODE": "Strict", "ORIGINS": " a.example , ,b.example "]))
+            Environment([
+                "PORT": "80", "TLS": "off", "AUTH_MODE": "Strict", "ORIGINS": " a.example , ,b.example ",
+            ]))
         #expect(settings == Sample(port: 80, tls: false, mode: .strict, origins: ["a.example", "b.example"]))
     }
 
     @Test func `name all their mistakes at once`() {
-        let wrong = Environment(["PORT": "0", "TLS": "maybe", "AUTH_MODE": "open", "KEY_FILE": "/nowhere/at/all"])
+        let wrong = Environment([
+            "PORT": "0", "TLS": "maybe", "AUTH_MODE": "open", "KEY_FILE": "/nowhere/at/all",
+        ])
         let error = #expect(throws: ConfigurationError.self) { try Sample(wrong) }
         #expect(
             error?.mistakes == [

@@ -63,7 +63,9 @@ import Testing
 
     @Test func `cancels work that does not`() async throws {
         let time = time
-        let late = Task { try await withDeadline(.seconds(1), time) { try await time.sleep(for: .seconds(60)) } }
+        let late = Task {
+            try await withDeadline(.seconds(1), time) { try await time.sleep(for: .seconds(60)) }
+        }
         await time.waitForSleepers(2)
         time.advance(by: .seconds(1))
         await #expect(throws: DeadlineExceeded(limit: .seconds(1))) { try await late.value }
@@ -89,7 +91,9 @@ import Testing
         let backoff = Backoff(first: .seconds(1), factor: 2, ceiling: .seconds(10), jitter: 0)
         struct Down: Error {}
         let result = Task {
-            try await retry(attempts: 3, backoff: backoff, time: time, isWorthwhile: { _ in true }) { throw Down() }
+            try await retry(attempts: 3, backoff: backoff, time: time, isWorthwhile: { _ in true }) {
+                throw Down()
+            }
         }
         await time.waitForSleepers(1)
         time.advance(by: .seconds(1))

@@ -36,11 +36,14 @@ import Testing
             for field in seen.headers {
                 #expect(!field.value.contains("6.6.6.6") && !field.value.contains("evil"), "\(field.name)")
             }
-            for name in ["cookie", "x-original-url", "x-http-method-override", "x-user-id", "proxy-authorization"] {
+            for name in [
+                "cookie", "x-original-url", "x-http-method-override", "x-user-id", "proxy-authorization",
+            ] {
                 #expect(seen.headers[name] == nil, "\(name)")
             }
             let bearer = try #require(seen.headers["authorization"]?.dropFirst("Bearer ".count))
-            let claims = try playground.context.tokens.verify(String(bearer), now: playground.context.time.now)
+            let claims = try playground.context.tokens.verify(
+                String(bearer), now: playground.context.time.now)
             guard case .service("gateway", let user?) = claims.identity else {
                 Issue.record("the gateway does not vouch: \(claims.identity)")
                 return
@@ -50,7 +53,8 @@ import Testing
     }
 
     private static func token(
-        issuer: String = "convoke", for life: Duration = .minutes(15), from moment: Timestamp = SystemTime().now
+        issuer: String = "convoke", for life: Duration = .minutes(15),
+        from moment: Timestamp = SystemTime().now
     ) -> String {
         TokenIssuer(keys: TokenKeys(current: Playground.key), issuer: issuer).issue(
             to: .user(id: 7, email: "someone@example.org"), id: "s1.x", for: life, now: moment
@@ -63,18 +67,24 @@ import Testing
             let parts = good.split(separator: ".").map(String.init)
             let none = Base64URL.encode(Array(#"{"alg":"none"}"#.utf8))
             let now = SystemTime().now
-            let service = playground.context.tokens.service("invite-service", onBehalfOf: nil, now: now).expose()
+            let service = playground.context.tokens.service("invite-service", onBehalfOf: nil, now: now)
+                .expose()
             let changed = Base64URL.encode(
-                Array(String(decoding: Base64URL.decode(parts[1]) ?? [], as: UTF8.self).replacing("7", with: "8").utf8))
+                Array(
+                    String(decoding: Base64URL.decode(parts[1]) ?? [], as: UTF8.self).replacing(
+                        "7", with: "8"
+                    ).utf8))
             let bad: [(String, String)] = [
                 ("nothing", ""), ("scheme", "Basic \(good)"), ("scheme", good), ("empty", "Bearer"),
-                ("alg none", "Bearer \(none).\(parts[1]).\(parts[2])"), ("no signature", "Bearer \(none).\(parts[1])."),
+                ("alg none", "Bearer \(none).\(parts[1]).\(parts[2])"),
+                ("no signature", "Bearer \(none).\(parts[1])."),
                 ("changed", "Bearer \(parts[0]).\(changed).\(parts[2])"),
                 ("two parts", "Bearer \(parts[0]).\(parts[1])"), ("four parts", "Bearer \(good).x"),
                 ("expired", "Bearer \(Self.token(from: now - .hours(1)))"),
                 ("not yet", "Bearer \(Self.token(from: now + .hours(1)))"),
                 ("issuer", "Bearer \(Self.token(issuer: "another"))"), ("service", "Bearer \(service)"),
-                ("huge", "Bearer \(String(repeating: "a", count: 12_000))"), ("twice", "Bearer \(good) \(good)"),
+                ("huge", "Bearer \(String(repeating: "a", count: 12_000))"),
+                ("twice", "Bearer \(good) \(good)"),
             ]
             for (name, header) in bad {
                 var headers: Headers = [:]
@@ -106,7 +116,9 @@ import Testing
             let now = playground.context.time.now
             try await playground.context.endedSessions.block("over", until: now + .minutes(15), now: now)
             for replica in 0..<2 {
-                #expect(try await playground.send(.get, "/api/auth/me", token: token, replica: replica).status == 401)
+                #expect(
+                    try await playground.send(.get, "/api/auth/me", token: token, replica: replica).status
+                        == 401)
             }
             let another = playground.token(session: "another")
             #expect(try await playground.send(.get, "/api/auth/me", token: another, replica: 1).status == 200)
@@ -140,9 +152,12 @@ import Testing
     }
 
     @Test func `counts each user alone`() async throws {
-        try await withGateways(settings: ["USER_REQUESTS_PER_MINUTE": "3"]) { (playground: Playground) async throws in
+        try await withGateways(settings: ["USER_REQUESTS_PER_MINUTE": "3"]) {
+            (playground: Playground) async throws in
             for expected in [200, 200, 200, 429, 429] {
-                #expect(try await playground.send(.get, "/api/auth/me", token: playground.token()).status == expected)
+                #expect(
+                    try await playground.send(.get, "/api/auth/me", token: playground.token()).status
+                        == expected)
             }
             let other = playground.token(user: 8, session: "s2")
             #expect(try await playground.send(.get, "/api/auth/me", token: other).status == 200)
@@ -154,7 +169,8 @@ import Testing
     @Test(arguments: [
         "/internal/users/by-email?email=a@example.org", "/metrics", "/internal", "/api/internal/x", "/api",
         "/api/auth/../internal/users", "/api/auth/..%2finternal/users", "/api/auth/%2e%2e/internal/users",
-        "/api/auth/%2e%2e/%2e%2e/internal/users", "/api//auth//..//..//internal/users", "/api/auth%2f..%2finternal",
+        "/api/auth/%2e%2e/%2e%2e/internal/users", "/api//auth//..//..//internal/users",
+        "/api/auth%2f..%2finternal",
         "/api/auth/..;/internal/users", "/api/auth/\\..\\..\\internal", "/api/auth/%5c..%5cinternal",
         "/api/auth/.%00./internal", "/api/auth/%252e%252e/internal", "/API/AUTH/../internal/users",
         "/api/auth/%c0%ae%c0%ae/internal/users", "/api/auth/./../../internal/users", "//internal/users",
@@ -165,15 +181,19 @@ import Testing
             let status = try await onThread { [port = playground.port] in
                 let client = try RawClient(port: port)
                 try client.send(
-                    "GET \(target) HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \(token)\r\nConnection: close\r\n\r\n")
+                    "GET \(target) HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \(token)\r\nConnection: close\r\n\r\n"
+                )
                 return try client.readAnswer().status
             }
             for path in playground.upstream.paths {
                 // What stays within the service and its public part did no harm.
                 #expect(path.hasPrefix("/user-service/auth/"), "\(target) became \(path)")
-                #expect(!path.contains("/..") && !path.lowercased().contains("%2e"), "\(target) became \(path)")
+                #expect(
+                    !path.contains("/..") && !path.lowercased().contains("%2e"), "\(target) became \(path)")
             }
-            if playground.upstream.paths.isEmpty { #expect([400, 404].contains(status), "\(target): \(status)") }
+            if playground.upstream.paths.isEmpty {
+                #expect([400, 404].contains(status), "\(target): \(status)")
+            }
         }
     }
 
@@ -216,7 +236,8 @@ import Testing
 
     @Test func `tells browsers what the page may do`() async throws {
         let web = try await webFolder()
-        try await withGateways(settings: ["WEB_ROOT": web, "PUBLIC_URL": "https://convoke.example"]) { playground in
+        try await withGateways(settings: ["WEB_ROOT": web, "PUBLIC_URL": "https://convoke.example"]) {
+            playground in
             let page = try await playground.send(.get, "/")
             let policy = try #require(page.headers["content-security-policy"])
             #expect(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"))
@@ -227,7 +248,9 @@ import Testing
                 #expect(answer.headers["strict-transport-security"] != nil, "\(path)")
                 #expect(answer.headers["access-control-allow-origin"] == nil, "\(path)")
             }
-            #expect(try await playground.send(.get, "/api/auth/me", token: playground.token()).headers["cache-control"] == "no-store")
+            #expect(
+                try await playground.send(.get, "/api/auth/me", token: playground.token()).headers[
+                    "cache-control"] == "no-store")
         }
     }
 
@@ -242,10 +265,14 @@ import Testing
                 .get, "/api/auth/me", token: playground.token(), headers: ["Origin": "https://app.example"])
             #expect(call.headers["access-control-allow-origin"] == "https://app.example")
             #expect(call.headers.lists("Origin", in: "Vary"))
-            for origin in ["https://evil.example", "null", "https://app.example.evil.example", "http://app.example"] {
+            for origin in [
+                "https://evil.example", "null", "https://app.example.evil.example", "http://app.example",
+            ] {
                 let ask: Headers = ["Origin": origin, "Access-Control-Request-Method": "POST"]
                 let preflight = try await playground.send(.options, "/api/invite/tasks", headers: ask)
-                #expect(preflight.status == 403 && preflight.headers["access-control-allow-origin"] == nil, "\(origin)")
+                #expect(
+                    preflight.status == 403 && preflight.headers["access-control-allow-origin"] == nil,
+                    "\(origin)")
             }
         }
     }
@@ -297,7 +324,8 @@ import Testing
     @Test func `gathers how all services are, and says which is not`() async throws {
         let sick = { @Sendable (request: Request) async throws -> Response in
             request.path.hasPrefix("/invite-service")
-                ? .json(["status": "unhealthy"] as JSONValue, status: 503) : .json(["status": "healthy"] as JSONValue)
+                ? .json(["status": "unhealthy"] as JSONValue, status: 503)
+                : .json(["status": "healthy"] as JSONValue)
         }
         try await withGateways(answering: sick) { playground in
             let answer = try await playground.send(.get, "/api/health")

@@ -35,7 +35,8 @@ struct Playground: Sendable {
     }
 
     func send(
-        _ method: HTTP.Method, _ path: String, token: String? = nil, headers: Headers = [:], body: Body = .empty,
+        _ method: HTTP.Method, _ path: String, token: String? = nil, headers: Headers = [:],
+        body: Body = .empty,
         replica: Int = 0
     ) async throws -> ClientResponse {
         var headers = headers
@@ -45,7 +46,8 @@ struct Playground: Sendable {
     }
 
     func metrics() async throws -> String {
-        let answer = try await client.send(ClientRequest(.get, "http://127.0.0.1:\(operatorPorts[0])/metrics"))
+        let answer = try await client.send(
+            ClientRequest(.get, "http://127.0.0.1:\(operatorPorts[0])/metrics"))
         return String(decoding: try await answer.body.collect(upTo: 1 << 20), as: UTF8.self)
     }
 
@@ -55,7 +57,9 @@ struct Playground: Sendable {
 
 func withGateways(
     _ count: Int = 1, cache: SharedCache = .memory, settings: [String: String] = [:],
-    answering answer: @escaping @Sendable (Request) async throws -> Response = { _ in .json(["fine": true] as JSONValue) },
+    answering answer: @escaping @Sendable (Request) async throws -> Response = { _ in
+        .json(["fine": true] as JSONValue)
+    },
     _ body: @Sendable (Playground) async throws -> Void
 ) async throws {
     let recorder = Recorder(answer)

@@ -27,7 +27,8 @@ import Testing
                     return piece
                 }
             }
-            let answer = try await playground.send(.post, "/api/parsing/x", token: playground.token(), body: body)
+            let answer = try await playground.send(
+                .post, "/api/parsing/x", token: playground.token(), body: body)
             #expect(try await answer.json()["received"] == .int(Int64(size)))
             #expect(largest.withLock { $0 } < 4 << 20, "no part of the way gathers it")
         }
@@ -43,7 +44,8 @@ import Testing
                 try await events.send(ServerSentEvent(id: "2", name: "done", data: "all"))
             }
         }) { playground in
-            let answer = try await playground.send(.get, "/api/parsing/tasks/1/progress-stream", token: playground.token())
+            let answer = try await playground.send(
+                .get, "/api/parsing/tasks/1/progress-stream", token: playground.token())
             #expect(answer.headers["content-type"]?.hasPrefix("text/event-stream") == true)
             var text = ""
             for try await piece in answer.body {
@@ -76,7 +78,8 @@ import Testing
                 throw Dead()
             }
         }) { playground in
-            let answer = try await playground.send(.get, "/api/parsing/results/1/export", token: playground.token())
+            let answer = try await playground.send(
+                .get, "/api/parsing/results/1/export", token: playground.token())
             await #expect(throws: ClientError.self) { _ = try await answer.body.collect(upTo: 1 << 20) }
             // And the next one has a connection that works.
             #expect(try await playground.send(.get, "/api/health").status == 503)
@@ -92,14 +95,17 @@ import Testing
             }
         }) { playground in
             do {
-                let answer = try await playground.send(.get, "/api/parsing/results/1/export", token: playground.token())
+                let answer = try await playground.send(
+                    .get, "/api/parsing/results/1/export", token: playground.token())
                 for try await _ in answer.body { break }
             }
             try await eventually("the stream is given up") { ended.withLock { $0 } }
         }
     }
 
-    @Test func `a service that is down is a clear problem, is left alone, and comes back by itself`() async throws {
+    @Test func `a service that is down is a clear problem, is left alone, and comes back by itself`()
+        async throws
+    {
         let port = try unusedPort()
         // The breaker's pauses pass twenty times as fast.
         let settings = ["INVITE_SERVICE_URL": "http://127.0.0.1:\(port)", "CONVOKE_TIME_SCALE": "20"]
@@ -120,7 +126,8 @@ import Testing
             // The others are not concerned.
             #expect(try await playground.send(.get, "/api/parsing/tasks", token: token).status == 200)
 
-            let back = HTTPServer(ServerSettings(port: port), Recorder { _ in .json(["back": true] as JSONValue) })
+            let back = HTTPServer(
+                ServerSettings(port: port), Recorder { _ in .json(["back": true] as JSONValue) })
             try back.bind()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await back.run() }
@@ -142,7 +149,9 @@ import Testing
                 "INVITE_SERVICE_URL": "http://127.0.0.1:\(dead),http://127.0.0.1:\(server.port)"
             ]) { (playground: Playground) async throws in
                 for _ in 0..<20 {
-                    #expect(try await playground.send(.get, "/api/invite/tasks", token: playground.token()).status == 200)
+                    #expect(
+                        try await playground.send(.get, "/api/invite/tasks", token: playground.token()).status
+                            == 200)
                 }
             }
             group.cancelAll()
@@ -158,11 +167,13 @@ import Testing
         try await withThrowingTaskGroup(of: Void.self) { group in
             for server in servers { group.addTask { try await server.run() } }
             let addresses = servers.map { "http://127.0.0.1:\($0.port)" }.joined(separator: ",")
-            try await withGateways(2, settings: ["INTEGRATION_SERVICE_URL": addresses]) { (playground: Playground) async throws in
+            try await withGateways(2, settings: ["INTEGRATION_SERVICE_URL": addresses]) {
+                (playground: Playground) async throws in
                 for number in 0..<40 {
                     let path = "/api/integrations/telegram/accounts/account-\(number % 10)/check-admin"
                     #expect(
-                        try await playground.send(.post, path, token: playground.token(), replica: number % 2).status == 200)
+                        try await playground.send(.post, path, token: playground.token(), replica: number % 2)
+                            .status == 200)
                 }
             }
             group.cancelAll()

@@ -23,7 +23,9 @@ import Testing
         """
 
     /// The form in pieces of `size` bytes, as a network might deliver it.
-    private func request(_ text: String, size: Int, type: String = "multipart/form-data; boundary=xYz") -> Request {
+    private func request(_ text: String, size: Int, type: String = "multipart/form-data; boundary=xYz")
+        -> Request
+    {
         let pieces = stride(from: 0, to: text.utf8.count, by: size).map { start in
             Bytes(Bytes(text.utf8)[start..<min(start + size, text.utf8.count)])
         }
@@ -40,7 +42,9 @@ import Testing
         #expect(try await id.body.collect(upTo: 100) == Bytes("7".utf8))
         let file = try #require(try await reader.next())
         #expect(file.contentType == "text/csv")
-        #expect(String(decoding: try await file.body.collect(upTo: 100), as: UTF8.self) == "username\r\n--xY\r\nanna\r\n")
+        #expect(
+            String(decoding: try await file.body.collect(upTo: 100), as: UTF8.self)
+                == "username\r\n--xY\r\nanna\r\n")
         #expect(try await reader.next() == nil)
         #expect(try await reader.next() == nil)
     }
@@ -54,8 +58,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "", "no delimiter at all", "--xYz\r\n", "--xYz\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\ncut off",
-        "--xYz\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\nx\r\n--xYz--", "--xYz\r\nno colon\r\n\r\nx\r\n--xYz--",
+        "", "no delimiter at all", "--xYz\r\n",
+        "--xYz\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\ncut off",
+        "--xYz\r\nContent-Disposition: attachment; name=\"a\"\r\n\r\nx\r\n--xYz--",
+        "--xYz\r\nno colon\r\n\r\nx\r\n--xYz--",
         "--xYz\r\nX: " + String(repeating: "a", count: 40_000) + "\r\n\r\nx\r\n--xYz--",
     ])
     func `that is broken is refused`(text: String) async throws {
@@ -65,7 +71,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["text/plain", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x"])
+    @Test(arguments: [
+        "text/plain", "multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x",
+    ])
     func `of another type is refused`(type: String) {
         #expect(throws: Problem.self) { try MultipartReader(request("", size: 1, type: type)) }
     }

@@ -9,7 +9,9 @@ import Testing
         router.on("POST", "/tasks") { _ in .text("create") }
         router.on("GET", "/tasks/stats") { _ in .text("stats") }
         router.on("GET", "/tasks/{id}") { .text("task \($0.parameter("id"))") }
-        router.on("POST", "/tasks/{id}/targets/{target}") { .text("\($0.parameter("id"))+\($0.parameter("target"))") }
+        router.on("POST", "/tasks/{id}/targets/{target}") {
+            .text("\($0.parameter("id"))+\($0.parameter("target"))")
+        }
         router.on("GET", "/files/{rest...}") { .text($0.parameter("rest")) }
         router.on("GET", "/number/{id}") { .text("\(try $0.intParameter("id"))") }
         router.quick("GET", "/health") { _ in .text("fine") }
@@ -26,8 +28,10 @@ import Testing
     @Test(arguments: [
         ("GET", "/tasks", "list"), ("GET", "/tasks/", "list"), ("POST", "/tasks", "create"),
         ("GET", "/tasks/stats", "stats"), ("GET", "/tasks/7", "task 7"), ("GET", "/tasks/a%2Fb", "task a/b"),
-        ("GET", "/tasks/%D1%8F", "task я"), ("POST", "/tasks/7/targets/9", "7+9"), ("GET", "/files/a/b/c", "a/b/c"),
-        ("GET", "//tasks", "list"), ("HEAD", "/tasks", "list"), ("GET", "/number/12", "12"), ("GET", "/health", "fine"),
+        ("GET", "/tasks/%D1%8F", "task я"), ("POST", "/tasks/7/targets/9", "7+9"),
+        ("GET", "/files/a/b/c", "a/b/c"),
+        ("GET", "//tasks", "list"), ("HEAD", "/tasks", "list"), ("GET", "/number/12", "12"),
+        ("GET", "/health", "fine"),
     ])
     func `finds the handler`(method: String, path: String, expected: String) async throws {
         let answer = try await ask(HTTP.Method(rawValue: method), path)
@@ -36,7 +40,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("GET", "/", 404), ("GET", "/tasks/7/nothing", 404), ("GET", "/tasks/%00", 400), ("GET", "/tasks/%zz", 400),
+        ("GET", "/", 404), ("GET", "/tasks/7/nothing", 404), ("GET", "/tasks/%00", 400),
+        ("GET", "/tasks/%zz", 400),
         ("GET", "/tasks/%ff", 400), ("GET", "/number/x", 404), ("GET", "/number/-1", 404),
         ("GET", "/number/99999999999999999999", 404), ("DELETE", "/tasks", 405), ("BREW", "/tasks", 405),
     ])
@@ -111,16 +116,21 @@ import Testing
         }
     }
 
-    private func answer(to body: String, type: String? = "application/json", language: String = "en") async throws -> (Int, JSONValue) {
+    private func answer(to body: String, type: String? = "application/json", language: String = "en")
+        async throws -> (Int, JSONValue)
+    {
         var router = Router()
-        router.prepare { $0.language = Language(accepting: $0.headers["accept-language"]); $0.id = "r1" }
+        router.prepare {
+            $0.language = Language(accepting: $0.headers["accept-language"]); $0.id = "r1"
+        }
         router.on("POST", "/people") { request in
             _ = try await request.decode(Person.self, limit: 100)
             return .noContent
         }
         var headers: Headers = ["Accept-Language": language]
         headers["Content-Type"] = type
-        let response = await router.answer(Request("POST", "/people", headers: headers, body: Body(Bytes(body.utf8))))
+        let response = await router.answer(
+            Request("POST", "/people", headers: headers, body: Body(Bytes(body.utf8))))
         #expect(response.headers["x-request-id"] == "r1")
         let bytes = try await response.collect()
         return (response.status, bytes.isEmpty ? .null : try JSONValue(parsing: bytes))
@@ -150,6 +160,8 @@ import Testing
         #expect(try await answer(to: "null").0 == 422)
         #expect(try await answer(to: String(repeating: " ", count: 101)).0 == 413)
         #expect(try await answer(to: #"{"name":"Anna","age":30}"#).0 == 204)
-        #expect(try await answer(to: #"{"name":"Anna","age":30}"#, type: "application/json; charset=utf-8").0 == 204)
+        #expect(
+            try await answer(to: #"{"name":"Anna","age":30}"#, type: "application/json; charset=utf-8").0
+                == 204)
     }
 }

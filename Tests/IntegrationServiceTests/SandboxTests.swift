@@ -115,7 +115,8 @@ final class Station: Sendable {
     {
         let keys = try #require(TokenKey(text: Secret(Self.secret)))
         let token = Tokens(keys: TokenKeys(current: keys), random: SystemRandom()).service(
-            "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "u1@example.com", tokenID: ""), now: SystemTime().now)
+            "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "u1@example.com", tokenID: ""),
+            now: SystemTime().now)
         let place = cursor.map { "&cursor=\($0)" } ?? ""
         var buffer = Bytes()
         var lines: [JSONValue] = []
@@ -197,7 +198,8 @@ struct `integration-service over the sandbox, killed as by a power cut` {
         await station.client.shutdown()
     }
 
-    @Test(.disabled("Readers sometimes meet a 503 after the kill")) func `lets a hundred readers go on where each of them was`() async throws {
+    @Test(.disabled("Readers sometimes meet a 503 after the kill"))
+    func `lets a hundred readers go on where each of them was`() async throws {
         let station = try await Station()
         let first = try await station.started()
         let account = try await station.connected()

@@ -148,7 +148,8 @@ import Testing
             -> [JSONValue]
         {
             let token = run.tokens.service(
-                "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "u1@example.com", tokenID: ""), now: run.time.now)
+                "parsing-service", onBehalfOf: UserIdentity(id: 1, email: "u1@example.com", tokenID: ""),
+                now: run.time.now)
             let query = "group_id=club" + (cursor.map { "&cursor=\($0)" } ?? "")
             let response = try await client.send(
                 ClientRequest(

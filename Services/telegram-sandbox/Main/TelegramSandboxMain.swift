@@ -1,5 +1,5 @@
-import TelegramSandboxWiring
 import ServiceKit
+import TelegramSandboxWiring
 
 @main
 struct TelegramSandboxMain {

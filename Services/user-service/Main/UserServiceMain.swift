@@ -1,5 +1,5 @@
-import UserServiceWiring
 import ServiceKit
+import UserServiceWiring
 
 @main
 struct UserServiceMain {

@@ -61,7 +61,8 @@ public final class StandardErrorSink: LogSink {
         while true {
             let chunk = state.withLock { state -> [UInt8] in
                 if state.dropped > 0 {
-                    let note = "{\"level\":\"warning\",\"event\":\"log.dropped\",\"lines\":\(state.dropped)}\n"
+                    let note =
+                        "{\"level\":\"warning\",\"event\":\"log.dropped\",\"lines\":\(state.dropped)}\n"
                     state.pending.append(contentsOf: note.utf8)
                     state.dropped = 0
                 }

@@ -23,7 +23,8 @@ public final class Metrics: Sendable {
 
     public func counter(_ name: String, _ help: String) -> Counter { counters(name, help, labels: [])[] }
     public func gauge(_ name: String, _ help: String) -> Gauge { gauges(name, help, labels: [])[] }
-    public func histogram(_ name: String, _ help: String, buckets: [Double] = Histogram.seconds) -> Histogram {
+    public func histogram(_ name: String, _ help: String, buckets: [Double] = Histogram.seconds) -> Histogram
+    {
         histograms(name, help, labels: [], buckets: buckets)[]
     }
 
@@ -40,7 +41,9 @@ public final class Metrics: Sendable {
     }
 
     /// Called before every reading: where gauges that are looked up rather than counted get their value.
-    public func beforeReading(_ update: @escaping @Sendable () -> Void) { collectors.withLock { $0.append(update) } }
+    public func beforeReading(_ update: @escaping @Sendable () -> Void) {
+        collectors.withLock { $0.append(update) }
+    }
 
     /// The whole registry as Prometheus reads it.
     public var text: String { Self.text(of: [self]) }

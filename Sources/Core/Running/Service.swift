@@ -54,7 +54,8 @@ public func runAll(_ services: [any Service], log: Log) async throws {
             switch await task.result {
             case .success: log.debug("service.stopped", ["name": .id(service.name)])
             case .failure(let error) where error is CancellationError: break
-            case .failure(let error): log.error("service.failed", ["name": .id(service.name), "error": .error(error)])
+            case .failure(let error):
+                log.error("service.failed", ["name": .id(service.name), "error": .error(error)])
             }
         }
         if let failure, !(failure is CancellationError), !Task.isCancelled { throw failure }

@@ -19,7 +19,9 @@ extension RandomSource {
         result.reserveCapacity(count + 7)
         while result.count < count {
             let word = next()
-            for shift in stride(from: UInt64(0), to: 64, by: 8) { result.append(UInt8(truncatingIfNeeded: word >> shift)) }
+            for shift in stride(from: UInt64(0), to: 64, by: 8) {
+                result.append(UInt8(truncatingIfNeeded: word >> shift))
+            }
         }
         return Array(result.prefix(count))
     }

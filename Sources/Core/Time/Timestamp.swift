@@ -12,7 +12,9 @@ public struct Timestamp: Hashable, Comparable, Sendable {
 
     public var seconds: Int64 { floorDivide(milliseconds, 1000) }
 
-    public static func < (left: Timestamp, right: Timestamp) -> Bool { left.milliseconds < right.milliseconds }
+    public static func < (left: Timestamp, right: Timestamp) -> Bool {
+        left.milliseconds < right.milliseconds
+    }
     public static func + (left: Timestamp, right: Duration) -> Timestamp {
         Timestamp(milliseconds: left.milliseconds + right.milliseconds)
     }
