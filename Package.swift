@@ -56,8 +56,11 @@ let services: [Target] = [
     service(
         "integration-service", "IntegrationService",
         ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
-    service("invite-service", "InviteService"),
-    service("parsing-service", "ParsingService"),
+    service(
+        "invite-service", "InviteService",
+        ["Broker", "Cache", "Contracts", "Invites", "Security", "Sheets", "Storage"]),
+    service(
+        "parsing-service", "ParsingService", ["Broker", "Cache", "Contracts", "Parsing", "Sheets", "Storage"]),
     service(
         "account-manager", "AccountManager",
         ["Accounts", "Broker", "Cache", "LimitAudit", "Security", "Storage"]),
@@ -79,6 +82,10 @@ let package = Package(
         system("CSodium", apt: "libsodium-dev"),
         system("CQRCode", apt: "libqrencode-dev"),
         system("CZlib", apt: "zlib1g-dev"),
+        system("CZip", apt: "libzip-dev"),
+        system("CExpat", apt: "libexpat1-dev"),
+        system("CCSV", apt: "libcsv-dev"),
+        system("CXLSXWriter", apt: "libxlsxwriter-dev"),
 
         // 1. Values and the ground under everything
         .systemLibrary(name: "CSystem", path: "Sources/CSystem"),
@@ -94,6 +101,8 @@ let package = Package(
         driver("Broker", ["Core", "Storage", "CRabbitMQ"]),
         driver("Security", ["Core", "HTTP", "CSodium"]),
         driver("QRCode", ["CQRCode", "CZlib"]),
+        /// Lists as people keep them: CSV, XLSX, JSON; read and written as streams.
+        driver("Sheets", ["Core", "CCSV", "CExpat", "CXLSXWriter", "CZip"]),
         /// Real servers, started privately on this machine: for `up --real`, tests and benchmarks.
         driver("LocalServers", ["Core", "CSystem"]),
 
@@ -101,6 +110,9 @@ let package = Package(
         library(
             "ServiceKit",
             ["Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security"]),
+
+        // 4. What crosses between services, and who asks for it
+        library("Contracts", ["Core", "HTTP", "ServiceKit"]),
 
         // 5. The domains; none imports another
         library("Users", ["Core", "Storage", "Security"]),
@@ -123,6 +135,8 @@ let package = Package(
         /// Checks every limit after the fact, from the ledger alone; shares nothing with the rules.
         library("LimitAudit", ["Core", "Storage"]),
         library("Integration", ["Core", "Security", "Storage"]),
+        library("Invites", ["Contracts", "Core", "HTTP", "Security", "Storage"]),
+        library("Parsing", ["Contracts", "Core", "HTTP", "Storage"]),
         /// One client over TDLib's JSON interface. A driver: it loads the real library while it runs.
         driver("Telegram", ["Core", "HTTP"]),
         /// A simulated Telegram. Of `Telegram` it knows the transport alone, so that it can stand in for one.
@@ -170,6 +184,23 @@ let package = Package(
                 "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit",
                 "Accounts", "LimitAudit",
                 "AccountManagerWiring", "TestServers",
+            ]),
+        tests("Sheets", ["Core", "Sheets"]),
+        tests("Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
+        tests(
+            "InviteService",
+            [
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Storage", "Telegram", "TestServers",
+            ]),
+        tests("Parsing", ["Contracts", "Core", "Parsing", "Simulation", "Storage", "TestServers"]),
+        tests(
+            "ParsingService",
+            [
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing", "ParsingServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Storage", "Telegram", "TestServers",
             ]),
         tests("QRCode", ["QRCode", "CZlib"]),
         tests(

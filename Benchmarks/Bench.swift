@@ -9,8 +9,20 @@ import Core
 struct Bench {
     /// In the order of the layers; one file each.
     static let all: [Benchmark] = [
-        .json, .jwt, .http, .httpClient, .gateway, .gatewayStreams, .sql, .copy, .cache, .broker,
-        .brokerEmbedded, .brokerOutage, .accounts, .integration,
+        .json,
+        .jwt,
+        .http,
+        .httpClient,
+        .gateway,
+        .gatewayStreams,
+        .sql,
+        .copy,
+        .cache,
+        .broker,
+        .brokerEmbedded,
+        .brokerOutage,
+        .accounts,
+        .integration,
     ]
 
     static func main() async throws {

@@ -5,7 +5,7 @@
 debian_build=(
     g++ git libxml2 libncurses6 libedit2 tzdata
     libpq-dev libhiredis-dev librabbitmq-dev libcurl4-openssl-dev libmicrohttpd-dev libsqlite3-dev libsodium-dev
-    libqrencode-dev zlib1g-dev
+    libqrencode-dev zlib1g-dev libzip-dev libexpat1-dev libcsv-dev libxlsxwriter-dev
 )
 # For `--real`, the tests and the benchmarks. `prometheus` brings promtool, `redis-server` redis-benchmark,
 # `postgresql` psql and pgbench, `prometheus-alertmanager` amtool.

@@ -1,0 +1,2 @@
+/// Our name in the requests to other services.
+public enum Contracts {}
