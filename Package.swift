@@ -190,7 +190,7 @@ let package = Package(
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
+                "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
                 "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
