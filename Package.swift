@@ -186,20 +186,25 @@ let package = Package(
                 "AccountManagerWiring", "TestServers",
             ]),
         tests("Sheets", ["Core", "Sheets"]),
-        tests("Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
+        tests(
+            "Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
+                "InviteServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("Parsing", ["Contracts", "Core", "Parsing", "Simulation", "Storage", "TestServers"]),
         tests(
             "ParsingService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing", "ParsingServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing",
+                "ParsingServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("QRCode", ["QRCode", "CZlib"]),
