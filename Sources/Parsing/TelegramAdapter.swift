@@ -1,5 +1,5 @@
 public import Contracts
-public import Core
+import Core
 
 /// Telegram, read through integration-service.
 public struct TelegramAdapter: PlatformAdapter {
