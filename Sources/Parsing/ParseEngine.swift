@@ -91,6 +91,10 @@ public struct ParseEngine: Sendable {
                     if let outcome = try await step(&attempt, adapter) { return outcome }
                 } catch let error as StorageError {
                     try await recover(&attempt, from: error)
+                } catch  where !(error is CancellationError || error is ParseError) {
+                    // Another service does not answer, or not as it should.
+                    let failure = ReadingFailure.unreachable(message: String(describing: error))
+                    if let outcome = try await meet(failure, &attempt, nil) { return outcome }
                 }
             }
         } catch ParseError.claimLost {
@@ -252,7 +256,7 @@ public struct ParseEngine: Sendable {
     // MARK: - What goes wrong
 
     private func meet(
-        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: PageRequest
+        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: PageRequest?
     ) async throws -> Outcome? {
         log.info("parse.failure", ["task": .id(attempt.task.id), "failure": .error(failure)])
         switch failure {
@@ -270,7 +274,7 @@ public struct ParseEngine: Sendable {
         case .refused(let code, let message):
             return try await finish(&attempt, .refused(code, message))
         case .nothingThere:
-            guard case .comments = request.what else {
+            guard case .comments = request?.what else {
                 return try await finish(&attempt, .refused("nothing_there", ""))
             }
             var course = attempt.task.course
