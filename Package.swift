@@ -121,7 +121,9 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "Security", "ServiceKit", "LocalServers", "LimitAudit", "Storage", "GatewayWiring",
+                "Core", "HTTP", "HTTPClient", "Security", "ServiceKit", "LocalServers", "LimitAudit",
+                "Storage",
+                "GatewayWiring",
                 "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
@@ -186,20 +188,25 @@ let package = Package(
                 "AccountManagerWiring", "TestServers",
             ]),
         tests("Sheets", ["Core", "Sheets"]),
-        tests("Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
+        tests(
+            "Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
+                "InviteServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("Parsing", ["Contracts", "Core", "Parsing", "Simulation", "Storage", "TestServers"]),
         tests(
             "ParsingService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing", "ParsingServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing",
+                "ParsingServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("QRCode", ["QRCode", "CZlib"]),

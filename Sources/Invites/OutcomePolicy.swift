@@ -169,6 +169,8 @@ public struct NextStep: Equatable, Sendable {
         /// It did not reach Telegram, or was not the target's fault: no attempt was lost.
         case none
         case accepted, refused
+        /// Nobody will ever know.
+        case unknown
     }
 
     /// What becomes of the permit the attempt was made under.

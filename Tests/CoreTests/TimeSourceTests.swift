@@ -126,3 +126,42 @@ import Testing
         #expect(SeededRandom(seed: 3).bytes(13).count == 13)
     }
 }
+
+@Suite struct `Time of a changing pace` {
+    private let machine = ManualTime(Timestamp("2025-08-24T10:00:00Z") ?? .epoch)
+    private let start = Timestamp("2025-08-24T10:00:00Z") ?? .epoch
+
+    @Test func `goes on from where it was when its pace changes`() {
+        let time = PacedTime(origin: start, machine: machine)
+        machine.advance(by: .seconds(2))
+        #expect(time.now == start + .seconds(2))
+        time.run(3600)
+        #expect(time.now == start + .seconds(2))
+        machine.advance(by: .seconds(1))
+        #expect(time.now == start + .seconds(3602))
+        time.run(1)
+        machine.advance(by: .seconds(1))
+        #expect(time.uptime == .seconds(3603))
+    }
+
+    @Test func `wakes a sleeper who lay down at another pace`() async throws {
+        let time = PacedTime(origin: start, machine: machine)
+        async let slept: Void = time.sleep(for: .hours(1))
+        await machine.waitForSleepers(1)
+        time.run(3600)
+        for _ in 0..<101 {
+            machine.advance(by: .milliseconds(10))
+            if time.uptime < .hours(1) { await machine.waitForSleepers(1) }
+        }
+        try await slept
+        #expect(time.uptime >= .hours(1))
+    }
+
+    @Test func `lets a cancelled sleeper go`() async throws {
+        let time = PacedTime(origin: start, machine: machine)
+        let sleeper = Task { try await time.sleep(for: .hours(1)) }
+        await machine.waitForSleepers(1)
+        sleeper.cancel()
+        await #expect(throws: CancellationError.self) { try await sleeper.value }
+    }
+}
