@@ -121,7 +121,9 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "Security", "ServiceKit", "LocalServers", "LimitAudit", "Storage", "GatewayWiring",
+                "Core", "HTTP", "HTTPClient", "Security", "ServiceKit", "LocalServers", "LimitAudit",
+                "Storage",
+                "GatewayWiring",
                 "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
