@@ -75,6 +75,8 @@ private struct IntegrationWiring {
         let internalRoutes = InternalRoutes(
             accounts: accounts,
             desk: ReadDesk(sessions: sessions, resolver: resolver, journal: journal, time: time))
+        let erasureRoutes = ErasureRoutes(
+            erasure: PersonErasure(context.database), forgetAnswers: { try await context.forgetAnswers(for: $0) })
         let proxy = AccountManagerProxy(
             peers: context.peers, client: context.client, tokens: context.tokens, time: time)
         let open = context.metrics.gauge("integration_sessions_open", "Accounts whose session is open here")
@@ -132,6 +134,7 @@ private struct IntegrationWiring {
                 channelRoutes.register(on: &router)
                 logRoutes.register(on: &router)
                 internalRoutes.register(on: &router)
+                erasureRoutes.register(on: &router)
                 proxy.register(on: &router)
             })
     }
