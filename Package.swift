@@ -193,7 +193,7 @@ let package = Package(
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
+                "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
                 "InviteServiceWiring",
                 "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
                 "Sheets",

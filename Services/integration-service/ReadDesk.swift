@@ -22,6 +22,10 @@ struct ReadDesk: Sendable {
         /// Nothing older, nothing newer.
         var since: Timestamp?
         var until: Timestamp?
+        /// How many items one request to Telegram asks for.
+        var pageSize: Int?
+        /// How many requests to Telegram there are at most: whoever keeps a pace asks for one at a time.
+        var pages: Int?
     }
 
     // MARK: - The streams
@@ -35,14 +39,15 @@ struct ReadDesk: Sendable {
             let start = try place(
                 cursor, default: .members(0), { if case .members(let at) = $0 { at } else { nil } })
         else { throw wrongCursor }
-        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds.limit)
-        { client in
+        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds) {
+            client in
             let community = try await client.community(resolver.chat(group, for: client))
             return (
                 head(community),
                 { cursor in
                     guard case .members(let offset) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.members(of: community.chat, filter, from: Int(offset))
+                    let page = try await client.members(
+                        of: community.chat, filter, from: Int(offset), limit: bounds.pageSize ?? 200)
                     let lines = page.members.enumerated().map { index, member in
                         member.json(cursor: .members(offset + Int64(index) + 1))
                     }
@@ -64,7 +69,7 @@ struct ReadDesk: Sendable {
                 })
         else { throw wrongCursor }
         return try await stream(
-            .readMessages, account, subject, language, from: .messages(before: start), bounds.limit
+            .readMessages, account, subject, language, from: .messages(before: start), bounds
         ) {
             client in
             let community = try await client.community(resolver.chat(group, for: client))
@@ -72,7 +77,8 @@ struct ReadDesk: Sendable {
                 head(community),
                 { cursor in
                     guard case .messages(let before) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.history(of: community.chat, before: before)
+                    let page = try await client.history(
+                        of: community.chat, before: before, limit: bounds.pageSize ?? 100)
                     return piece(page, bounds) { .messages(before: $0) }
                 }
             )
@@ -92,7 +98,7 @@ struct ReadDesk: Sendable {
                 })
         else { throw wrongCursor }
         return try await stream(
-            .readComments, account, subject, language, from: .comments(before: start), bounds.limit
+            .readComments, account, subject, language, from: .comments(before: start), bounds
         ) {
             client in
             let chat = try await resolver.chat(group, for: client)
@@ -104,7 +110,8 @@ struct ReadDesk: Sendable {
                 ],
                 { cursor in
                     guard case .comments(let before) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.comments(on: post, in: chat, before: before)
+                    let page = try await client.comments(
+                        on: post, in: chat, before: before, limit: bounds.pageSize ?? 100)
                     return piece(page, bounds) { .comments(before: $0) }
                 }
             )
@@ -117,7 +124,8 @@ struct ReadDesk: Sendable {
         _ query: String, limit: Int, for account: LinkedAccount, _ subject: Journal.Subject,
         _ language: Language
     ) async throws -> Response {
-        try await stream(.search, account, subject, language, from: .members(0), Int64(limit)) { client in
+        try await stream(.search, account, subject, language, from: .members(0), Bounds(limit: Int64(limit)))
+        { client in
             let found = Array(try await client.searchCommunities(query).prefix(limit))
             return (
                 ["type": "start", "total": .int(Int64(found.count))],
@@ -164,12 +172,13 @@ struct ReadDesk: Sendable {
     /// stream. What fails later is the stream's last line, with the place to go on from.
     private func stream(
         _ action: Action, _ account: LinkedAccount, _ subject: Journal.Subject, _ language: Language,
-        from start: ReadCursor, _ limit: Int64?,
+        from start: ReadCursor, _ bounds: Bounds,
         _ prepare: (TelegramClient) async throws -> (
             head: JSONValue, page: @Sendable (ReadCursor) async throws -> Piece
         )
     ) async throws -> Response {
         let begun = time.uptime
+        let limit = bounds.limit
         let (session, client) = try await sessions.borrow(account)
         let head: JSONValue
         let page: @Sendable (ReadCursor) async throws -> Piece
@@ -190,6 +199,7 @@ struct ReadDesk: Sendable {
         var response = Response.stream(type: "application/x-ndjson") { writer in
             defer { loan.end() }
             var count: Int64 = 0
+            var pages = 1
             var cursor = start
             var current = first
             try await writer.write(head.text + "\n")
@@ -202,7 +212,11 @@ struct ReadDesk: Sendable {
                     if let last = lines.last?["cursor"]?.stringValue.flatMap({ ReadCursor($0) }) {
                         cursor = last
                     }
-                    guard let next = current.next, !isCut else {
+                    if let next = current.next, !isCut, let most = bounds.pages, pages >= most {
+                        // What the pages held may have been left out, so the place is behind all of them.
+                        cursor = next
+                    }
+                    guard let next = current.next, !isCut, pages < bounds.pages ?? .max else {
                         let isWhole = current.next == nil && lines.count == current.lines.count
                         let end: JSONValue = [
                             "type": "end", "cursor": .string(cursor.text), "count": .int(count),
@@ -212,6 +226,7 @@ struct ReadDesk: Sendable {
                         break
                     }
                     cursor = next
+                    pages += 1
                     current = try await page(next)
                 }
                 await journal.write(action, .success, subject, ["count": .int(count)], time.uptime - begun)
