@@ -1,11 +1,14 @@
+import Contracts
 import Core
 import HTTP
 import Integration
 import ServiceKit
+import Telegram
 
-/// For invite-service alone: forgets a person of the user it acts for.
+/// For other services alone: forgets a person of the user the caller acts for.
 struct ErasureRoutes: Sendable {
     let erasure: PersonErasure
+    let resolver: Resolver
     /// Answers kept for repeated requests name people too.
     let forgetAnswers: @Sendable (Int64) async throws -> Void
 
@@ -16,43 +19,24 @@ struct ErasureRoutes: Sendable {
     func erase(_ request: Request) async throws -> Response {
         _ = try request.requireService()
         let user = try request.requireUser()
-        let form = try await request.decode(ErasureForm.self)
-        let erased = try await erasure.erase(form.wish, of: user)
+        let order = try await request.decode(ErasureOrder.self)
+        // First what is in memory: it could be asked for again while the rest is removed.
+        let remembered = resolver.forget(order.references)
+        var erased = try await erasure.erase(
+            PersonErasure.Wish(
+                usernames: order.usernames, phones: order.phones.map { $0.filter(\.isNumber) },
+                platformIDs: order.userIDs, attempts: order.attempts),
+            of: user)
+        erased["remembered"] = remembered
         try await forgetAnswers(user)
-        return .json([
-            "service": "integration-service",
-            "erased": .object(
-                erased.sorted { $0.key < $1.key }.map { JSONMember($0.key, .int(Int64($0.value))) }),
-        ] as JSONValue)
+        return .json(ErasureAnswer(service: "integration-service", erased: erased))
     }
 }
 
-struct ErasureForm: JSONDecodable {
-    let wish: PersonErasure.Wish
-
-    /// A person has a few names, not thousands; attempts are what was sent to them.
-    private static let mostNames = 1000
-    private static let mostAttempts = 100_000
-
-    init(from fields: inout Fields) {
-        func values<Value>(_ name: String, most: Int, _ read: (JSONValue) -> Value?) -> [Value] {
-            guard let raw = fields.raw(name) else { return [] }
-            let values = (raw.arrayValue ?? []).compactMap(read)
-            guard let count = raw.arrayValue?.count, count == values.count, count <= most else {
-                fields.fail(
-                    name, "wrong_list",
-                    .init("A list of at most \(most) is expected", "Ожидается список, не больше \(most)"))
-                return []
-            }
-            return values
-        }
-        func text(_ value: JSONValue) -> String? {
-            value.stringValue.flatMap { $0.isEmpty || $0.utf8.contains(0) || $0.utf8.count > 300 ? nil : $0 }
-        }
-        wish = PersonErasure.Wish(
-            usernames: values("usernames", most: Self.mostNames, text),
-            phones: values("phones", most: Self.mostNames, text),
-            platformIDs: values("user_ids", most: Self.mostNames) { $0.intValue },
-            attempts: values("attempt_ids", most: Self.mostAttempts, text))
+extension ErasureOrder {
+    fileprivate var references: Set<TelegramReference> {
+        Set(
+            usernames.compactMap { TelegramReference("@\($0)") } + phones.compactMap { TelegramReference($0) }
+                + userIDs.compactMap { TelegramReference(String($0)) })
     }
 }

@@ -1,8 +1,9 @@
-public import Core
+import Core
 public import Storage
 
-/// Forgets a person in what one operator's sends have left behind. The log names nobody and attempts name
-/// nobody outright; what could lead back to a person goes all the same.
+/// Forgets a person in what one operator's work has left behind. The log names nobody and attempts name nobody
+/// outright; what could lead back to a person goes all the same. Accounts that were connected once hold a phone
+/// number and names, and go; one that is connected stays, for it is its owner's to disconnect.
 public struct PersonErasure: Sendable {
     private let database: any Database
 
@@ -14,7 +15,8 @@ public struct PersonErasure: Sendable {
         public var attempts: [String]
 
         public init(
-            usernames: [String] = [], phones: [String] = [], platformIDs: [Int64] = [], attempts: [String] = []
+            usernames: [String] = [], phones: [String] = [], platformIDs: [Int64] = [],
+            attempts: [String] = []
         ) {
             self.usernames = usernames
             self.phones = phones
@@ -51,8 +53,11 @@ public struct PersonErasure: Sendable {
                 ).affected
             }
             var lines = 0
-            for text in wish.usernames + wish.phones + wish.platformIDs.map(String.init) where text.utf8.count > 2 {
-                let pattern = "%" + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%")
+            for text in wish.usernames + wish.phones + wish.platformIDs.map(String.init)
+            where text.utf8.count > 2 {
+                let pattern =
+                    "%"
+                    + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%")
                     .replacing("_", with: "!_") + "%"
                 lines += try transaction.run(
                     """
@@ -61,7 +66,46 @@ public struct PersonErasure: Sendable {
                     """
                 ).affected
             }
-            return ["sends": sends, "log_lines": lines]
+            let accounts = try eraseLeftAccounts(wish, of: user, in: transaction)
+            return ["sends": sends, "log_lines": lines, "accounts": accounts]
         }
+    }
+
+    private func eraseLeftAccounts(_ wish: Wish, of user: Int64, in transaction: any Transaction) throws
+        -> Int
+    {
+        var accounts: Set<String> = []
+        var phones = Set(wish.phones)
+        func find(_ condition: SQL) throws {
+            let rows = try transaction.run(
+                """
+                SELECT id, phone FROM telegram_accounts
+                WHERE user_id = \(user) AND status <> 'connected' AND \(condition)
+                """)
+            for row in rows {
+                accounts.insert(try row.text("id"))
+                phones.insert(try row.text("phone"))
+            }
+        }
+        for phone in wish.phones { try find("phone = \(phone)") }
+        for username in wish.usernames { try find("lower(username) = \(username.lowercased())") }
+        for id in wish.platformIDs { try find("telegram_user_id = \(id)") }
+        for id in accounts {
+            try transaction.run("DELETE FROM integration_logs WHERE account_id = \(id)")
+            try transaction.run(
+                "DELETE FROM telegram_sends WHERE account_id = \(id) AND stage IN ('done', 'in_doubt')")
+            try transaction.run("DELETE FROM telegram_logins WHERE account_id = \(id)")
+            try transaction.run("UPDATE telegram_channels SET account_id = NULL WHERE account_id = \(id)")
+            try transaction.run("DELETE FROM telegram_accounts WHERE id = \(id)")
+        }
+        for phone in phones where !phone.isEmpty {
+            try transaction.run(
+                """
+                DELETE FROM telegram_logins WHERE user_id = \(user) AND phone = \(phone)
+                    AND stage IN ('done', 'failed', 'expired')
+                    AND (account_id IS NULL OR account_id NOT IN (SELECT id FROM telegram_accounts))
+                """)
+        }
+        return accounts.count
     }
 }
