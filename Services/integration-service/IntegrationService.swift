@@ -75,7 +75,9 @@ private struct IntegrationWiring {
             resolver: resolver,
             journal: journal, time: time, random: random)
         let logRoutes = LogRoutes(store: logs, book: LogBook(store: logs, peers: context.peers, log: log))
-        let privacyRoutes = PrivacyRoutes(erasure: PersonErasure(context.database), resolver: resolver)
+        let erasureRoutes = ErasureRoutes(
+            erasure: PersonErasure(context.database), resolver: resolver,
+            forgetAnswers: { try await context.forgetAnswers(for: $0) })
         let internalRoutes = InternalRoutes(
             accounts: accounts,
             desk: ReadDesk(sessions: sessions, resolver: resolver, journal: journal, time: time))
@@ -139,7 +141,7 @@ private struct IntegrationWiring {
                 channelRoutes.register(on: &router)
                 logRoutes.register(on: &router)
                 internalRoutes.register(on: &router)
-                privacyRoutes.register(on: &router)
+                erasureRoutes.register(on: &router)
                 proxy.register(on: &router)
             })
     }

@@ -3,6 +3,7 @@ import Core
 import HTTP
 import Invites
 import ServiceKit
+import Storage
 
 /// Forgets a person in every service, and goes on trying where one is away.
 struct ErasureDesk: Sendable {
@@ -55,7 +56,7 @@ struct ErasureDesk: Sendable {
         try await store.note(wish, receipt, at: time.now)
         log.info(
             "erasure.carried-out",
-            ["receipt": .id(receipt.id), "is_complete": .bool(receipt.completedAt != nil)])
+            ["receipt": .id(receipt.id), "is_complete": .flag(receipt.completedAt != nil)])
         return receipt
     }
 
@@ -74,7 +75,9 @@ struct ErasureDesk: Sendable {
             let json = (try? await answer.json(limit: 1 << 20)) ?? .null
             switch answer.status {
             case 200:
-                let erased = (json["erased"]?.objectValue ?? []).map { ($0.name, Int($0.value.intValue ?? 0)) }
+                let erased = (json["erased"]?.objectValue ?? []).map {
+                    ($0.name, Int($0.value.intValue ?? 0))
+                }
                 return (
                     ErasureReceipt.Line(
                         service, .done, Dictionary(erased, uniquingKeysWith: { first, _ in first })),
@@ -85,7 +88,7 @@ struct ErasureDesk: Sendable {
             default: return (ErasureReceipt.Line(service, .pending), ErasureWish())
             }
         } catch {
-            log.warning("erasure.not-reached", ["service": .string(service), "error": .error(error)])
+            log.warning("erasure.not-reached", ["service": .text(service), "error": .error(error)])
             return (ErasureReceipt.Line(service, .pending), ErasureWish())
         }
     }

@@ -376,7 +376,8 @@ extension SheetShape {
             let found = roles[role]
             guard !found.isEmpty else { return nil }
             let names = found.map { column -> JSONValue in
-                column < columns.count ? .string(String(columns[column].prefix(100))) : .int(Int64(column + 1))
+                column < columns.count
+                    ? .string(String(columns[column].prefix(100))) : .int(Int64(column + 1))
             }
             return JSONMember(role.rawValue, .array(names))
         }

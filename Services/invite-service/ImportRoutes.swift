@@ -99,7 +99,8 @@ struct ImportRoutes: Sendable {
                             .number(Int64(reject.line)), .text(reject.reason.rawValue),
                             .text(reject.reason.text(language)), SheetValue(reject.content),
                         ]
-                    }) { try await body.write($0) }
+                    }
+                ) { try await body.write($0) }
             }
             try await writer.finish { try await body.write($0) }
         }

@@ -64,10 +64,10 @@ struct LineCutter {
     mutating func cut(_ bytes: Bytes) throws -> [JSONValue] {
         var values: [JSONValue] = []
         var start = bytes.startIndex
-        while let end = bytes[start...].firstIndex(of: 0x0A) {
-            begun.append(contentsOf: bytes[start..<end])
+        while let lineEnd = bytes[start...].firstIndex(of: 0x0A) {
+            begun.append(contentsOf: bytes[start..<lineEnd])
             values += try end()
-            start = end + 1
+            start = lineEnd + 1
         }
         begun.append(contentsOf: bytes[start...])
         guard begun.count <= limit else { throw unreadable }

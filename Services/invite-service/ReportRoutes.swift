@@ -16,7 +16,8 @@ struct ReportRoutes: Sendable {
 
     private static let columns = [
         "id", "username", "phone_number", "user_id_platform", "full_name", "email", "source", "source_detail",
-        "consent_basis", "status", "error_code", "reason", "attempts", "account_id", "invited_at", "is_member",
+        "consent_basis", "status", "error_code", "reason", "attempts", "account_id", "invited_at",
+        "is_member",
         "invite_link", "joined", "created_at", "updated_at",
     ]
 
@@ -38,7 +39,9 @@ struct ReportRoutes: Sendable {
             guard format == .json else {
                 let writer = try SheetWriter(format, columns: Self.columns, scratchFolder: folder)
                 try await store.streamTargets(of: task.id, user: user, query) { targets in
-                    try await writer.write(targets.map { Self.row($0, language) }) { try await body.write($0) }
+                    try await writer.write(targets.map { Self.row($0, language) }) {
+                        try await body.write($0)
+                    }
                 }
                 try await writer.finish { try await body.write($0) }
                 return

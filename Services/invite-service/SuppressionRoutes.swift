@@ -48,7 +48,9 @@ struct SuppressionRoutes: Sendable {
         }
         if let text = value("identifier") ?? value("q") {
             query.identity = WrittenPerson.contact(text)
-            if query.identity == nil { errors.append(FieldError("identifier", "not_a_contact", RowReject.contact.text)) }
+            if query.identity == nil {
+                errors.append(FieldError("identifier", "not_a_contact", RowReject.contact.text))
+            }
         }
         guard errors.isEmpty else { throw ValidationError(errors) }
         return query
@@ -81,7 +83,10 @@ struct SuppressionRoutes: Sendable {
         // On what ground a person's own no was taken back is to be found later.
         request.log.info(
             "suppression.removed",
-            ["suppression": .id(removed.id), "reason": .string(removed.reason.rawValue), "ground": .bool(ground != nil)])
+            [
+                "suppression": .id(removed.id), "reason": .text(removed.reason.rawValue),
+                "ground": .flag(ground != nil),
+            ])
         return .noContent
     }
 
@@ -112,7 +117,8 @@ struct SuppressionRoutes: Sendable {
                     let person = try columns.person(row).person()
                     entries.append(
                         NewSuppression(
-                            person.identity, community: community, reason: .imported, source: upload.fileName))
+                            person.identity, community: community, reason: .imported, source: upload.fileName)
+                    )
                 } catch {
                     invalid += 1
                     if shown.count < Self.shownRejects {
@@ -127,11 +133,12 @@ struct SuppressionRoutes: Sendable {
         }
         guard read > 0 else { throw Problem.noRows }
         try await write()
-        return .json([
-            "success": true, "rows_read": JSONValue(read), "imported": JSONValue(added),
-            "imported_count": JSONValue(added), "duplicate_count": JSONValue(read - invalid - added),
-            "invalid_count": JSONValue(invalid), "invalid": .array(shown), "list": shape.json,
-        ] as JSONValue)
+        return .json(
+            [
+                "success": true, "rows_read": JSONValue(read), "imported": JSONValue(added),
+                "imported_count": JSONValue(added), "duplicate_count": JSONValue(read - invalid - added),
+                "invalid_count": JSONValue(invalid), "invalid": .array(shown), "list": shape.json,
+            ] as JSONValue)
     }
 
     /// The list for another system. Erased people have no name left in it.
@@ -148,11 +155,13 @@ struct SuppressionRoutes: Sendable {
                 try await writer.write(
                     entries.map { entry in
                         [
-                            SheetValue(entry.label), SheetValue(entry.community.isEmpty ? nil : entry.community),
+                            SheetValue(entry.label),
+                            SheetValue(entry.community.isEmpty ? nil : entry.community),
                             .text(entry.reason.rawValue), .text(entry.source), SheetValue(entry.note),
                             SheetValue(entry.createdAt),
                         ]
-                    }) { try await body.write($0) }
+                    }
+                ) { try await body.write($0) }
             }
             try await writer.finish { try await body.write($0) }
         }

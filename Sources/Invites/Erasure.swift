@@ -46,7 +46,9 @@ public struct ErasureWish: Equatable, Sendable {
     /// What another service says it knew besides; what cannot be read is left out.
     public init(json: JSONValue) {
         for value in json["usernames"]?.arrayValue ?? [] {
-            if let name = value.stringValue.flatMap({ PersonIdentity.username($0) }) { usernames.insert(name) }
+            if let name = value.stringValue.flatMap({ PersonIdentity.username($0) }) {
+                usernames.insert(name)
+            }
         }
         for value in json["phones"]?.arrayValue ?? [] {
             if let phone = value.stringValue.flatMap({ PersonIdentity.phone($0) }) { phones.insert(phone) }
@@ -100,7 +102,9 @@ public struct ErasureReceipt: Equatable, Sendable {
                 [
                     "service": .string(line.service), "status": .string(line.outcome.rawValue),
                     "erased": .object(
-                        line.erased.sorted { $0.key < $1.key }.map { JSONMember($0.key, .int(Int64($0.value))) }),
+                        line.erased.sorted { $0.key < $1.key }.map {
+                            JSONMember($0.key, .int(Int64($0.value)))
+                        }),
                 ]
             })
     }
@@ -316,7 +320,8 @@ public struct ErasureStore: Sendable {
         ).map { try $0.int64("id") }
         var forgotten = 0
         for task in tasks {
-            forgotten += try await database.transaction(isolation: .readCommitted, timeout: .minutes(10)) { transaction in
+            forgotten += try await database.transaction(isolation: .readCommitted, timeout: .minutes(10)) {
+                transaction in
                 let changed = try transaction.run(
                     """
                     UPDATE invite_targets SET username = NULL, phone = NULL, platform_id = NULL,

@@ -114,7 +114,9 @@ public struct ImportStore: Sendable {
                 sqlText(person.email), sqlText(person.fullName), sqlText(person.consentBasis),
             ]
             if checkingStops {
-                func digest(_ identity: PersonIdentity) -> SQLValue { sqlText(digests.digests(identity).first) }
+                func digest(_ identity: PersonIdentity) -> SQLValue {
+                    sqlText(digests.digests(identity).first)
+                }
                 row.append(digest(PersonIdentity(username: identity.username, phone: nil, platformID: nil)))
                 row.append(digest(PersonIdentity(username: nil, phone: identity.phone, platformID: nil)))
                 row.append(
@@ -123,7 +125,8 @@ public struct ImportStore: Sendable {
             rows.append(row)
         }
         let plain: [StaticString] = [
-            "import_id", "position", "username", "phone", "platform_id", "email", "full_name", "consent_basis",
+            "import_id", "position", "username", "phone", "platform_id", "email", "full_name",
+            "consent_basis",
         ]
         try await database.copy(
             into: "invite_import_people",

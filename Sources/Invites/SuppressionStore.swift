@@ -82,7 +82,8 @@ public struct SuppressionStore: Sendable {
             SELECT * FROM invite_suppressions WHERE \(filter) ORDER BY created_at DESC, id DESC
             LIMIT \(limit) OFFSET \(offset)
             """)
-        let total = try await database.run("SELECT COUNT(*) AS count FROM invite_suppressions WHERE \(filter)")
+        let total = try await database.run(
+            "SELECT COUNT(*) AS count FROM invite_suppressions WHERE \(filter)")
         return (try rows.map { try Suppression($0) }, try total.first?.int("count") ?? 0)
     }
 

@@ -48,7 +48,8 @@ public struct PeopleColumns: Sendable, Equatable {
             let numbers = Array(values)
             guard let first = numbers.first, let last = numbers.last else { continue }
             let climbs = zip(numbers, numbers.dropFirst()).allSatisfy { $0 < $1 }
-            let isCounter = numbers.count == 1 ? first < 100_000 : climbs && last - first <= 10 * numbers.count
+            let isCounter =
+                numbers.count == 1 ? first < 100_000 : climbs && last - first <= 10 * numbers.count
             if isCounter { result.columns[.userID]?.removeAll { $0 == column } }
         }
         if result.columns[.userID]?.isEmpty == true { result.columns[.userID] = nil }

@@ -151,7 +151,8 @@ public actor SheetReader {
             columns = names
             roles = PeopleColumns(names: names)
             let storage = gatherer.take()
-            let rows = SheetRows(storage: storage, range: 0..<storage.marks.count, columns: names, roles: roles)
+            let rows = SheetRows(
+                storage: storage, range: 0..<storage.marks.count, columns: names, roles: roles)
             roles = roles.withoutCounters(rows)
             return SheetRows(storage: storage, range: rows.range, columns: names, roles: roles)
         }

@@ -252,15 +252,27 @@ import Testing
             let path = "/api/v1/telegram/invites/accounts/\(account)/invite"
             #expect(await run.user(1).post(path, send)["status"] == "success")
             let erase: JSONValue = ["identifier": .string(identifier)]
-            #expect(
-                await run.worker(for: 2).post("/internal/privacy/erase", erase)["erased"].intValue ?? 9 <= 1)
+            let foreign = await run.worker(for: 2).post("/internal/privacy/erase", erase)["erased"]
+            for kind in ["accounts", "logins", "sends", "log_lines"] {
+                #expect(foreign[kind] == 0, "\(kind)")
+            }
             #expect(await run.user(1).get("/api/v1/telegram/accounts/\(gone)").status == 200)
             let erased = await run.worker(for: 1).post("/internal/privacy/erase", erase)
             #expect(erased.status == 200)
-            #expect(erased["erased"].intValue ?? 0 >= 2, "\(erased.text)")
+            #expect(erased["erased"]["accounts"] == 1, "\(erased.text)")
+            #expect(erased["erased"]["logins"] == 1)
+            #expect(erased["known"]["user_ids"] == [12])
+            #expect(erased["known"]["phones"] == ["+15550000012"])
             #expect(await run.user(1).get("/api/v1/telegram/accounts/\(gone)").status == 404)
             #expect(await run.user(1).get("/api/v1/telegram/logs", ["account_id": gone])["total"] == 0)
-            #expect(await run.worker(for: 1).post("/internal/privacy/erase", erase)["erased"] == 0)
+            let again = await run.worker(for: 1).post("/internal/privacy/erase", erase)["erased"]
+            for kind in ["accounts", "logins", "sends", "log_lines"] { #expect(again[kind] == 0, "\(kind)") }
+            // By the attempts as well, as invite-service knows them.
+            let attempts: JSONValue = ["attempt_ids": ["once", "another"]]
+            for count: JSONValue in [1, 0] {
+                let blurred = await run.worker(for: 1).post("/internal/privacy/erase", attempts)
+                #expect(blurred["erased"]["sends"] == count)
+            }
             // The stop stays: what was sent is not sent again.
             #expect(await run.user(1).post(path, send)["repeated"] == true)
             #expect(office.telegram.ledger.count { $0.kind == "message" } == 1)
@@ -274,7 +286,9 @@ import Testing
         try await office.open { run in
             let account = try await run.connected(11, of: 1, office.telegram)
             let body: JSONValue = ["identifier": "+15550000011"]
-            #expect(await run.worker(for: nil).post("/internal/privacy/erase", body)["erased"] == 0)
+            let erased = await run.worker(for: 1).post("/internal/privacy/erase", body)
+            #expect(erased["erased"]["accounts"] == 0)
+            #expect(await run.worker(for: nil).post("/internal/privacy/erase", body).status == 401)
             #expect(await run.user(1).get("/api/v1/telegram/accounts/\(account)")["status"] == "connected")
             #expect(await run.user(1).post("/internal/privacy/erase", body).status == 404)
             #expect(await run.nobody.post("/internal/privacy/erase", body).status == 401)
