@@ -75,12 +75,12 @@ private struct IntegrationWiring {
             resolver: resolver,
             journal: journal, time: time, random: random)
         let logRoutes = LogRoutes(store: logs, book: LogBook(store: logs, peers: context.peers, log: log))
-        let internalRoutes = InternalRoutes(
-            accounts: accounts,
-            desk: ReadDesk(sessions: sessions, resolver: resolver, journal: journal, time: time))
         let erasureRoutes = ErasureRoutes(
             erasure: PersonErasure(context.database), resolver: resolver,
             forgetAnswers: { try await context.forgetAnswers(for: $0) })
+        let internalRoutes = InternalRoutes(
+            accounts: accounts,
+            desk: ReadDesk(sessions: sessions, resolver: resolver, journal: journal, time: time))
         let proxy = AccountManagerProxy(
             peers: context.peers, client: context.client, tokens: context.tokens, time: time)
         let open = context.metrics.gauge("integration_sessions_open", "Accounts whose session is open here")

@@ -94,7 +94,8 @@ public struct SendStore: Sendable {
                 WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id)
                 """)
             guard let row = rows.first else { throw IntegrationError.busy }
-            guard fingerprints.contains(try row.text("fingerprint")) else {
+            // Blank where the person was erased: then nobody can tell, and nothing is sent again.
+            guard try row.text("fingerprint").isEmpty || fingerprints.contains(row.text("fingerprint")) else {
                 throw IntegrationError.attemptReused
             }
             switch Attempt.Stage(rawValue: try row.text("stage")) {
