@@ -19,11 +19,12 @@ struct ErasureRoutes: Sendable {
         let form = try await request.decode(ErasureForm.self)
         let erased = try await erasure.erase(form.wish, of: user)
         try await forgetAnswers(user)
-        return .json([
-            "service": "integration-service",
-            "erased": .object(
-                erased.sorted { $0.key < $1.key }.map { JSONMember($0.key, .int(Int64($0.value))) }),
-        ] as JSONValue)
+        return .json(
+            [
+                "service": "integration-service",
+                "erased": .object(
+                    erased.sorted { $0.key < $1.key }.map { JSONMember($0.key, .int(Int64($0.value))) }),
+            ] as JSONValue)
     }
 }
 

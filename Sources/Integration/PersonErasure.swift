@@ -1,4 +1,4 @@
-public import Core
+import Core
 public import Storage
 
 /// Forgets a person in what one operator's sends have left behind. The log names nobody and attempts name
@@ -14,7 +14,8 @@ public struct PersonErasure: Sendable {
         public var attempts: [String]
 
         public init(
-            usernames: [String] = [], phones: [String] = [], platformIDs: [Int64] = [], attempts: [String] = []
+            usernames: [String] = [], phones: [String] = [], platformIDs: [Int64] = [],
+            attempts: [String] = []
         ) {
             self.usernames = usernames
             self.phones = phones
@@ -51,8 +52,11 @@ public struct PersonErasure: Sendable {
                 ).affected
             }
             var lines = 0
-            for text in wish.usernames + wish.phones + wish.platformIDs.map(String.init) where text.utf8.count > 2 {
-                let pattern = "%" + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%")
+            for text in wish.usernames + wish.phones + wish.platformIDs.map(String.init)
+            where text.utf8.count > 2 {
+                let pattern =
+                    "%"
+                    + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%")
                     .replacing("_", with: "!_") + "%"
                 lines += try transaction.run(
                     """
