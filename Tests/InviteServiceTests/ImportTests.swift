@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import Invites
+import ServiceKit
 import Sheets
 import Storage
 import Synchronization
