@@ -55,7 +55,7 @@ let services: [Target] = [
     service("gateway", "Gateway", ["Cache", "Compression", "HTTPClient", "Security"], excluding: ["web"]),
     service(
         "integration-service", "IntegrationService",
-        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
+        ["Broker", "Contracts", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service(
         "invite-service", "InviteService",
         ["Broker", "Cache", "Contracts", "Invites", "Security", "Sheets", "Storage"]),

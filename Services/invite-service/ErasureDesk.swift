@@ -16,9 +16,8 @@ struct ErasureDesk: Sendable {
     let log: Log
 
     static let own = "invite-service"
-    static let parsing = "parsing-service"
     /// Who else keeps people, or may do so one day.
-    static let others = ["integration-service", parsing, "report-service"]
+    static let others = ["integration-service", "parsing-service", "report-service"]
     /// One service may know the person by another number, which the next has to hear of.
     static let rounds = 3
 
@@ -70,29 +69,24 @@ struct ErasureDesk: Sendable {
                 try await forgetAnswers(user)
                 return (ErasureReceipt.Line(service, .done, erased), known)
             }
-            // parsing-service is told of one name at a time.
-            let orders =
-                service == Self.parsing ? wish.identifiers.map { ["identifier": .string($0)] } : [wish.json]
-            var line = ErasureReceipt.Line(service, .done)
-            var known = ErasureWish()
-            for order in orders {
-                let answer = try await peers.ask(
-                    service, .post, "/internal/privacy/erase", onBehalfOf: .acting(for: user), body: order,
-                    deadline: .seconds(60))
-                let json = (try? await answer.json(limit: 1 << 20)) ?? .null
-                switch answer.status {
-                case 200:
-                    if let rows = json["erased"]?.intValue { line.erased["rows", default: 0] += Int(rows) }
-                    for kind in json["erased"]?.objectValue ?? [] {
-                        line.erased[kind.name, default: 0] += Int(kind.value.intValue ?? 0)
-                    }
-                    if let more = json["known"] { known.formUnion(ErasureWish(json: more)) }
-                // A service without this order keeps nobody; one too old to know it is updated with us.
-                case 404, 405: return (ErasureReceipt.Line(service, .nothingKept), ErasureWish())
-                default: return (ErasureReceipt.Line(service, .pending), ErasureWish())
+            let answer = try await peers.ask(
+                service, .post, "/internal/privacy/erase", onBehalfOf: .acting(for: user), body: wish.json,
+                deadline: .seconds(60))
+            let json = (try? await answer.json(limit: 1 << 20)) ?? .null
+            switch answer.status {
+            case 200:
+                let erased = (json["erased"]?.objectValue ?? []).map {
+                    ($0.name, Int($0.value.intValue ?? 0))
                 }
+                return (
+                    ErasureReceipt.Line(
+                        service, .done, Dictionary(erased, uniquingKeysWith: { first, _ in first })),
+                    json["known"].map { ErasureWish(json: $0) } ?? ErasureWish()
+                )
+            // A service without this order keeps nobody; one too old to know it is updated with us.
+            case 404, 405: return (ErasureReceipt.Line(service, .nothingKept), ErasureWish())
+            default: return (ErasureReceipt.Line(service, .pending), ErasureWish())
             }
-            return (line, known)
         } catch {
             log.warning("erasure.not-reached", ["service": .text(service), "error": .error(error)])
             return (ErasureReceipt.Line(service, .pending), ErasureWish())

@@ -1,14 +1,16 @@
 import Core
 public import Storage
 
-/// Forgets a person in what one operator's sends have left behind. The log names nobody and attempts name
-/// nobody outright; what could lead back to a person goes all the same.
+/// Removes what is kept of a person among one operator's records.
+///
+/// Whom something was sent to stands nowhere outright: attempts and the log have neither names nor numbers. What
+/// could lead back to somebody goes all the same, and so do accounts that were connected once: their rows and
+/// logins hold a phone number and names. An account that is connected stays, for its owner disconnects it.
 public struct PersonErasure: Sendable {
-    private let database: any Database
-
     /// How a person is known, and the attempts that were made on them.
     public struct Wish: Equatable, Sendable {
         public var usernames: [String]
+        /// With or without their plus.
         public var phones: [String]
         public var platformIDs: [Int64]
         public var attempts: [String]
@@ -24,48 +26,103 @@ public struct PersonErasure: Sendable {
         }
     }
 
+    /// What is gone, and by which other names the person was known here.
+    public struct Outcome: Equatable, Sendable {
+        /// Records of each kind.
+        public var erased: [String: Int] = [:]
+        public var known = Wish()
+
+        mutating func count(_ kind: String, _ rows: Int) { erased[kind, default: 0] += rows }
+    }
+
+    private let database: any Database
+
     public init(_ database: any Database) { self.database = database }
 
-    /// Returns how many rows of each kind lost something.
-    public func erase(_ wish: Wish, of user: Int64) async throws -> [String: Int] {
+    public func erase(_ wish: Wish, of user: Int64) async throws -> Outcome {
         try await database.transaction { transaction in
-            var sends = 0
-            for attempt in wish.attempts {
-                guard
-                    let row = try transaction.run(
-                        """
-                        SELECT outcome FROM telegram_sends
-                        WHERE user_id = \(user) AND attempt_id = \(attempt) AND fingerprint <> ''
-                        """
-                    ).first
-                else { continue }
-                // The same attempt with the same contents has this fingerprint: whoever guesses the person
-                // could confirm it. Nobody repeats the attempt of somebody who is gone.
-                let outcome = try row.optionalJSON("outcome").map { stored -> JSONValue in
-                    .object((stored.objectValue ?? []).filter { $0.name != "original" })
-                }
-                sends += try transaction.run(
+            var outcome = Outcome(erased: ["accounts": 0, "logins": 0, "log_lines": 0, "sends": 0])
+            for attempt in wish.attempts { try transaction.blur(attempt, of: user, &outcome) }
+            let phones = wish.phones.map { $0.hasPrefix("+") ? $0 : "+\($0)" }
+            var accounts: [SQL] = []
+            for id in wish.platformIDs { accounts.append("telegram_user_id = \(id)") }
+            for phone in phones { accounts.append("phone = \(phone)") }
+            for name in wish.usernames { accounts.append("lower(username) = \(name.lowercased())") }
+            for account in accounts { try transaction.eraseEnded(account, of: user, &outcome) }
+            for phone in Set(phones + outcome.known.phones) {
+                let logins = try transaction.run(
                     """
-                    UPDATE telegram_sends SET fingerprint = '', outcome = \(outcome?.text)
-                    WHERE user_id = \(user) AND attempt_id = \(attempt)
-                    """
-                ).affected
+                    DELETE FROM telegram_logins WHERE user_id = \(user) AND phone = \(phone)
+                        AND stage IN ('done', 'failed', 'expired')
+                        AND (account_id IS NULL OR account_id NOT IN (SELECT id FROM telegram_accounts))
+                    """)
+                outcome.count("logins", logins.affected)
             }
-            var lines = 0
             for text in wish.usernames + wish.phones + wish.platformIDs.map(String.init)
             where text.utf8.count > 2 {
-                let pattern =
-                    "%"
-                    + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%")
-                    .replacing("_", with: "!_") + "%"
-                lines += try transaction.run(
-                    """
-                    UPDATE integration_logs SET details = '{}'
-                    WHERE user_id = \(user) AND LOWER(details) LIKE \(pattern) ESCAPE '!'
-                    """
-                ).affected
+                try transaction.strike(text, fromLogOf: user, &outcome)
             }
-            return ["sends": sends, "log_lines": lines]
+            return outcome
         }
+    }
+}
+
+extension Transaction {
+    /// Whoever has the key and guesses the person could confirm it by the fingerprint. That the attempt was made
+    /// stays, so that it is not made again.
+    fileprivate func blur(_ attempt: String, of user: Int64, _ outcome: inout PersonErasure.Outcome) throws {
+        let mine: SQL = "user_id = \(user) AND attempt_id = \(attempt) AND fingerprint <> ''"
+        guard let row = try run("SELECT outcome FROM telegram_sends WHERE \(mine)").first else { return }
+        let blurred = try row.optionalJSON("outcome").map { stored -> JSONValue in
+            .object((stored.objectValue ?? []).filter { !["original", "message_id"].contains($0.name) })
+        }
+        let rows = try run(
+            "UPDATE telegram_sends SET fingerprint = '', outcome = \(blurred?.text) WHERE \(mine)")
+        outcome.count("sends", rows.affected)
+    }
+
+    fileprivate func eraseEnded(
+        _ account: SQL, of user: Int64, _ outcome: inout PersonErasure.Outcome
+    ) throws {
+        let ended = try run(
+            """
+            SELECT id, phone, username, telegram_user_id FROM telegram_accounts
+            WHERE user_id = \(user) AND status <> 'connected' AND \(account)
+            """)
+        for row in ended {
+            let id = try row.text("id")
+            let phone = try row.text("phone")
+            if !phone.isEmpty { outcome.known.phones.append(phone) }
+            if let name = try row.optionalText("username") {
+                outcome.known.usernames.append(name.lowercased())
+            }
+            outcome.known.platformIDs.append(try row.int64("telegram_user_id"))
+            outcome.count(
+                "log_lines", try run("DELETE FROM integration_logs WHERE account_id = \(id)").affected)
+            outcome.count(
+                "sends",
+                try run(
+                    "DELETE FROM telegram_sends WHERE account_id = \(id) AND stage IN ('done', 'in_doubt')"
+                ).affected)
+            outcome.count("logins", try run("DELETE FROM telegram_logins WHERE account_id = \(id)").affected)
+            try run("UPDATE telegram_channels SET account_id = NULL WHERE account_id = \(id)")
+            outcome.count("accounts", try run("DELETE FROM telegram_accounts WHERE id = \(id)").affected)
+        }
+    }
+
+    fileprivate func strike(
+        _ text: String, fromLogOf user: Int64, _ outcome: inout PersonErasure.Outcome
+    ) throws {
+        let pattern =
+            "%"
+            + text.lowercased().replacing("!", with: "!!").replacing("%", with: "!%").replacing(
+                "_", with: "!_")
+            + "%"
+        let lines = try run(
+            """
+            UPDATE integration_logs SET details = '{}'
+            WHERE user_id = \(user) AND LOWER(details) LIKE \(pattern) ESCAPE '!'
+            """)
+        outcome.count("log_lines", lines.affected)
     }
 }

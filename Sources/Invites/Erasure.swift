@@ -33,11 +33,6 @@ public struct ErasureWish: Equatable, Sendable {
             + platformIDs.sorted().map { PersonIdentity(username: nil, phone: nil, platformID: $0) }
     }
 
-    /// Each way by itself, in words.
-    public var identifiers: [String] {
-        usernames.sorted() + phones.sorted() + platformIDs.sorted().map(String.init)
-    }
-
     /// As services tell each other.
     public var json: JSONValue {
         [

@@ -184,6 +184,18 @@ extension ParseStore {
         )[0].optionalTimestamp("due")
     }
 
+    /// An account of the user's that reads for us just now.
+    public func accountInUse(of user: Int64, at now: Timestamp) async throws -> String? {
+        let rows = try await database.run(
+            """
+            SELECT lease FROM parse_tasks
+            WHERE user_id = \(user) AND status = 'running' AND claimed_until > \(now) AND lease IS NOT NULL
+                AND deleted_at IS NULL
+            LIMIT 1
+            """)
+        return AccountLease(stored: try rows.first?.optionalJSON("lease"))?.account
+    }
+
     // MARK: - The checkpoint
 
     /// Writes what a page held together with the place behind it: both or neither. Throws `claimLost`, and has
