@@ -8,7 +8,7 @@ struct `A parse whose worker is killed` {
     /// `./convoke bench parsing` does the same to a hundred thousand messages.
     @Test(arguments: Engine.available)
     func `ends as one that nobody disturbed`(engine: Engine) async throws {
-        let (messages, kills) = engine == .sqlite ? (5_000, 50) : (2_000, 12)
+        let (messages, kills) = engine == .sqlite ? (3_000, 50) : (1_000, 8)
         let plant = try await Plant(engine)
         plant.addGroup("test_huge", messages: Int64(messages), members: 150)
         try await plant.connect(8)
