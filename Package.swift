@@ -55,7 +55,7 @@ let services: [Target] = [
     service("gateway", "Gateway", ["Cache", "Compression", "HTTPClient", "Security"], excluding: ["web"]),
     service(
         "integration-service", "IntegrationService",
-        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
+        ["Broker", "Contracts", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service(
         "invite-service", "InviteService",
         ["Broker", "Cache", "Contracts", "Invites", "Security", "Sheets", "Storage"]),
@@ -193,7 +193,7 @@ let package = Package(
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
+                "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
                 "InviteServiceWiring",
                 "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
                 "Sheets",

@@ -16,7 +16,8 @@ struct AccountLender: AccountLending {
         case .refused(let refusal):
             throw NoAccount(
                 reasons: .object(
-                    refusal.reasons.sorted { $0.key < $1.key }.map { JSONMember($0.key, JSONValue($0.value)) }),
+                    refusal.reasons.sorted { $0.key < $1.key }.map { JSONMember($0.key, JSONValue($0.value)) }
+                ),
                 retryAt: refusal.retryAt)
         }
     }

@@ -99,11 +99,6 @@ private struct FiltersForm: JSONDecodable {
     }
 }
 
-struct EraseForm: JSONDecodable {
-    let identifier: String
-    init(from fields: inout Fields) { identifier = fields.string("identifier", length: 1...300) }
-}
-
 /// Reads a query's values and gathers all mistakes, as `Fields` does for bodies.
 struct QueryReader {
     let query: Query
@@ -142,7 +137,8 @@ struct QueryReader {
     mutating func moment(_ name: String) -> Timestamp? {
         parsed(
             name,
-            .init("Expected: a time such as 2025-08-24T10:00:00Z", "Ожидается: время вида 2025-08-24T10:00:00Z")
+            .init(
+                "Expected: a time such as 2025-08-24T10:00:00Z", "Ожидается: время вида 2025-08-24T10:00:00Z")
         ) { Timestamp($0) }
     }
 

@@ -1,3 +1,4 @@
+import Contracts
 import Core
 import HTTP
 import Parsing
@@ -11,19 +12,26 @@ struct InternalParsingRoutes: Sendable {
         router.on("POST", "/internal/privacy/erase", erase)
     }
 
-    /// Somebody wants to be forgotten: in the results of the user the caller acts for, or of all users.
+    /// Somebody wants to be forgotten, in the results of the user the caller acts for. The answer tells how else
+    /// the results knew them.
     func erase(_ request: Request) async throws -> Response {
         _ = try request.requireService()
-        let form = try await request.decode(EraseForm.self)
-        let erased = try await store.erase(person: form.identifier, of: request.identity.user?.id)
+        let user = try request.requireUser()
+        let order = try await request.decode(ErasureOrder.self)
+        var erased: [String: Int] = ["people": 0, "messages": 0]
+        var known = ErasureOrder()
+        for identifier in order.usernames + order.phones + order.userIDs.map(String.init) {
+            let gone = try await store.erase(person: identifier, of: user)
+            erased["people", default: 0] += gone.people
+            erased["messages", default: 0] += gone.messages
+            known.usernames += gone.usernames
+            known.phones += gone.phones
+            known.userIDs += gone.platformIDs.compactMap { Int64($0) }
+        }
         // Whom it was about must not stand in a log either.
         request.log.info(
-            "person.erased", ["people": .int(erased.people), "messages": .int(erased.messages)])
-        return .json(
-            [
-                "service": "parsing-service", "erased": JSONValue(erased.people + erased.messages),
-                "people": JSONValue(erased.people), "messages": JSONValue(erased.messages),
-                "tasks": JSONValue(erased.tasks),
-            ] as JSONValue)
+            "person.erased",
+            ["people": .int(erased["people"] ?? 0), "messages": .int(erased["messages"] ?? 0)])
+        return .json(ErasureAnswer(service: "parsing-service", erased: erased, known: known))
     }
 }

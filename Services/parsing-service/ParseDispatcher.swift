@@ -15,7 +15,8 @@ final class RunningParses: Sendable {
     var count: Int { entries.withLock { $0.count } }
 
     func add(_ task: ParseTask) -> AsyncStream<Void> {
-        let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: Void.self, bufferingPolicy: .bufferingNewest(1))
         entries.withLock { $0[task.number] = Entry(user: task.user, stop: continuation) }
         return stream
     }

@@ -35,7 +35,8 @@ extension NoAccount: ProblemConvertible {
         var problem = Problem(
             409, "no_account_available",
             .init(
-                "None of your accounts can read just now", "Ни один из ваших аккаунтов сейчас не может читать")
+                "None of your accounts can read just now", "Ни один из ваших аккаунтов сейчас не может читать"
+            )
         ).with(["reasons": reasons, "retry_at": JSONValue(retryAt)])
         if let retryAt { problem.members.append(JSONMember("free_at", retryAt.json)) }
         return problem
@@ -60,10 +61,13 @@ extension ReadingFailure: ProblemConvertible {
                     "Аккаунт, которым шёл поиск, не может продолжать; повторите с другим")
             ).with(header: "Retry-After", "2")
         case .noAccess, .refused, .nothingThere:
-            Problem(422, "not_searchable", .init("Telegram refuses this search", "Telegram отклоняет этот поиск"))
+            Problem(
+                422, "not_searchable", .init("Telegram refuses this search", "Telegram отклоняет этот поиск"))
         case .unreachable:
-            Problem(503, "unavailable", .init("Telegram does not answer just now", "Telegram сейчас не отвечает"))
-                .with(header: "Retry-After", "5")
+            Problem(
+                503, "unavailable", .init("Telegram does not answer just now", "Telegram сейчас не отвечает")
+            )
+            .with(header: "Retry-After", "5")
         }
     }
 }

@@ -55,7 +55,8 @@ final class ProgressHub: Service {
 
     /// The news of a task from now on; who is slow gets the newest.
     func listen(to task: Int64) -> AsyncStream<News> {
-        let (stream, continuation) = AsyncStream.makeStream(of: News.self, bufferingPolicy: .bufferingNewest(1))
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: News.self, bufferingPolicy: .bufferingNewest(1))
         let number = state.withLock { state in
             state.next += 1
             state.count += 1

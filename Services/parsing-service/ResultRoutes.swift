@@ -131,7 +131,8 @@ private func write<Item: ExportedRow>(
 
 extension PersonResult: ExportedRow {
     static let columns = [
-        "platform_id", "username", "display_name", "first_name", "last_name", "phone", "first_seen", "last_seen",
+        "platform_id", "username", "display_name", "first_name", "last_name", "phone", "first_seen",
+        "last_seen",
         "message_count", "is_bot", "is_premium", "is_deleted", "is_contact", "is_admin", "language_code",
         "presence",
     ]

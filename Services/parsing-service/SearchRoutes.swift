@@ -22,7 +22,8 @@ struct SearchRoutes: Sendable {
         guard let words, words.count >= 2 else {
             throw ValidationError([
                 FieldError(
-                    "q", "missing", .init("2 to 200 characters are expected", "Ожидается от 2 до 200 символов"))
+                    "q", "missing",
+                    .init("2 to 200 characters are expected", "Ожидается от 2 до 200 символов"))
             ])
         }
         // Whether an account of theirs administers it differs from user to user.

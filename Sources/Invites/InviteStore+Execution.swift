@@ -77,7 +77,11 @@ public struct TaskOutlook: Equatable, Sendable {
     public let due: Int
     /// In workers' hands.
     public let held: Int
+    /// How many work on it.
+    public let holders: Int
     public let inDoubt: Int
+    /// Those that are to be looked up now.
+    public let doubtsDue: Int
     /// The first of those that wait for their own time.
     public let nextDue: Timestamp?
     /// When the first claim or attempt of a worker that is gone runs out.
@@ -132,6 +136,31 @@ extension InviteStore {
                         details: ["target": .string(target.identity.displayName)]), of: found, at: now)
             }
             return (free.isEmpty ? .nobody : .claimed(free), suppressed)
+        }
+    }
+
+    /// Takes one person for a test, whatever the task is doing. Nil where they are somebody else's just now, or
+    /// on the stop-list.
+    public func claimForTest(_ target: Int64, of task: InviteTask, by worker: String, at now: Timestamp)
+        async throws -> InviteTarget?
+    {
+        let digests = digests
+        return try await database.transaction { transaction in
+            let rows = try transaction.run(
+                """
+                UPDATE invite_targets SET status = 'claimed', held_by = \(worker),
+                    held_until = \(now + Self.hold), updated_at = \(now)
+                WHERE id = \(target) AND task_id = \(task.id) AND status = 'pending'
+                RETURNING *
+                """)
+            guard let claimed = try rows.first.map({ try InviteTarget($0) }) else { return nil }
+            let stopped = try transaction.suppressed(
+                digests.digests(claimed.identity), of: task.userID, community: task.community)
+            guard stopped.isEmpty else {
+                try transaction.settle(claimed, as: .skipped, .suppressed, at: now)
+                return nil
+            }
+            return claimed
         }
     }
 
@@ -328,7 +357,9 @@ extension InviteStore {
             SELECT
                 COUNT(CASE WHEN status = 'pending' AND not_before <= \(now) THEN 1 END) AS due,
                 COUNT(CASE WHEN status IN ('claimed', 'sending') THEN 1 END) AS held,
+                COUNT(DISTINCT CASE WHEN status IN ('claimed', 'sending') THEN held_by END) AS holders,
                 COUNT(CASE WHEN status = 'in_doubt' THEN 1 END) AS doubted,
+                COUNT(CASE WHEN status = 'in_doubt' AND not_before <= \(now) THEN 1 END) AS doubts_due,
                 MIN(CASE WHEN status IN ('pending', 'in_doubt') AND not_before > \(now)
                     THEN not_before END) AS next_due,
                 MIN(CASE WHEN status IN ('claimed', 'sending') THEN held_until END) AS next_expiry
@@ -338,26 +369,26 @@ extension InviteStore {
         ).first
         return TaskOutlook(
             task: task, due: try row?.int("due") ?? 0, held: try row?.int("held") ?? 0,
-            inDoubt: try row?.int("doubted") ?? 0, nextDue: try row?.optionalTimestamp("next_due"),
+            holders: try row?.int("holders") ?? 0, inDoubt: try row?.int("doubted") ?? 0,
+            doubtsDue: try row?.int("doubts_due") ?? 0, nextDue: try row?.optionalTimestamp("next_due"),
             nextExpiry: try row?.optionalTimestamp("next_expiry"))
     }
 
-    /// Notes what a running task waits for and when somebody looks at it again. `unlessWokenAfter`: a wish to
-    /// look at once that came since then is not overwritten.
-    public func wait(
-        _ task: Int64, _ waiting: Waiting?, wakeAt: Timestamp, lookedAt: Timestamp, at now: Timestamp
-    ) async throws {
+    /// Notes what a running task waits for and when somebody looks at it again. A wish to look at once that
+    /// came after `task` was read is not overwritten.
+    public func wait(_ task: InviteTask, _ waiting: Waiting?, wakeAt: Timestamp, at now: Timestamp)
+        async throws
+    {
         try await database.transaction { transaction in
-            let current = try transaction.lockedTask(task)
+            let current = try transaction.lockedTask(task.id)
             guard current.status == .inProgress else { return }
             try transaction.run(
                 """
                 UPDATE invite_tasks SET
-                    wake_at = CASE WHEN wake_at > \(lookedAt) AND wake_at < \(wakeAt) THEN wake_at
-                        ELSE \(wakeAt) END,
+                    wake_at = CASE WHEN wish = \(task.wish) THEN CAST(\(wakeAt) AS BIGINT) ELSE wake_at END,
                     next_action_at = \(waiting == nil ? wakeAt : waiting?.until),
                     waiting_for = \(waiting?.reason.rawValue), waiting_detail = \(waiting?.detail)
-                WHERE id = \(task)
+                WHERE id = \(task.id)
                 """)
             if let waiting,
                 waiting.reason != current.waiting?.reason || waiting.until != current.waiting?.until
@@ -407,7 +438,10 @@ extension InviteStore {
     /// Asks that a task be looked at now.
     public func wake(_ task: Int64, at now: Timestamp) async throws {
         try await database.run(
-            "UPDATE invite_tasks SET wake_at = \(now) WHERE id = \(task) AND status = 'in_progress'")
+            """
+            UPDATE invite_tasks SET wake_at = \(now), wish = wish + 1
+            WHERE id = \(task) AND status = 'in_progress'
+            """)
     }
 
     /// How this run has gone so far, for the automatic pause.
@@ -421,6 +455,76 @@ extension InviteStore {
             """
         ).first
         return (try row?.int("tried") ?? 0, try row?.int("failed") ?? 0)
+    }
+
+    /// How much of its day a campaign has used.
+    public func paceState(of task: InviteTask, at now: Timestamp) async throws -> PaceState {
+        var sent = 0
+        if task.settings.dailyCap != nil || task.settings.rampUp != nil {
+            sent =
+                try await database.run(sentSince(task.settings.dayStart(at: now), of: task.id)).first?
+                .int("count") ?? 0
+        }
+        return PaceState(startedAt: task.startedAt, lastSentAt: task.lastSentAt, sentToday: sent)
+    }
+
+    private func sentSince(_ moment: Timestamp, of task: Int64) -> SQL {
+        """
+        SELECT COUNT(*) AS count FROM invite_attempts
+        WHERE task_id = \(task) AND started_at >= \(moment) AND counts <> 'none'
+        """
+    }
+
+    public func setLink(_ link: String, by account: String, of target: Int64) async throws {
+        try await database.run(
+            """
+            UPDATE invite_targets SET invite_link = \(link), link_account_id = \(account)
+            WHERE id = \(target)
+            """)
+    }
+
+    // MARK: - Membership, later
+
+    /// Those who are to be looked for among the members once more.
+    public func claimVerifications(limit: Int, at now: Timestamp) async throws -> [InviteTarget] {
+        try await database.transaction { transaction in
+            try transaction.run(
+                """
+                UPDATE invite_targets SET verify_at = \(now + .minutes(10))
+                WHERE id IN (
+                    SELECT id FROM invite_targets WHERE verify_at <= \(now)
+                    ORDER BY verify_at LIMIT \(limit) \(raw: transaction.dialect.skipLocked))
+                RETURNING *
+                """
+            ).map { try InviteTarget($0) }
+        }
+    }
+
+    /// Notes what a later look has found; nil where nobody could tell. Who has left by themselves has said no.
+    public func verified(_ target: InviteTarget, isMember: Bool?, at now: Timestamp) async throws {
+        let digests = digests
+        let random = random
+        try await database.transaction { transaction in
+            let done = try transaction.run(
+                """
+                UPDATE invite_targets SET verify_at = NULL,
+                    is_member = CASE WHEN \(isMember == nil) THEN is_member ELSE \(isMember ?? false) END
+                WHERE id = \(target.id) AND verify_at IS NOT NULL
+                """)
+            guard done.affected == 1, let isMember, isMember != target.isMember || !isMember,
+                let task = try transaction.run("SELECT * FROM invite_tasks WHERE id = \(target.taskID)").first
+                    .map({ try InviteTask($0) })
+            else { return }
+            try transaction.log(
+                NewLogEntry(
+                    isMember ? .memberVerified : .memberLeft, target: target.id, account: target.accountID,
+                    details: ["target": .string(target.identity.displayName)]), of: task, at: now)
+            guard !isMember, target.isMember == true else { return }
+            try transaction.suppress(
+                NewSuppression(
+                    target.identity, community: task.community, reason: .left, source: "task \(task.id)"),
+                of: task.userID, digests, at: now, random)
+        }
     }
 
     public func setChannel(_ channel: String, of task: Int64) async throws {

@@ -28,7 +28,7 @@ extension InviteStore {
             if !ids.isEmpty {
                 try transaction.run(
                     """
-                    UPDATE invite_tasks SET updated_at = \(now),
+                    UPDATE invite_tasks SET updated_at = \(now), wish = wish + 1,
                         wake_at = CASE WHEN status = 'in_progress' THEN CAST(\(now) AS BIGINT) ELSE wake_at END
                     WHERE id = \(task)
                     """)
@@ -173,7 +173,7 @@ extension InviteStore {
             if action == .reset {
                 try transaction.run(
                     """
-                    UPDATE invite_tasks SET wake_at = CAST(\(now) AS BIGINT)
+                    UPDATE invite_tasks SET wake_at = \(now), wish = wish + 1
                     WHERE id = \(task) AND status = 'in_progress'
                     """)
             }

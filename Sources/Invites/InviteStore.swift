@@ -98,7 +98,7 @@ public struct InviteStore: Sendable {
                     description = \(task.description), priority = \(task.priority.rank),
                     invite_message = \(task.inviteMessage), settings = \(task.settings.json),
                     community = \(task.community), channel = \(task.channel),
-                    scheduled_at = \(task.scheduledAt), version = version + 1, updated_at = \(now),
+                    scheduled_at = \(task.scheduledAt), wish = wish + 1, version = version + 1, updated_at = \(now),
                     wake_at = COALESCE(CAST(\(wake) AS BIGINT), wake_at)
                 WHERE id = \(id) RETURNING *
                 """)
@@ -251,6 +251,7 @@ public struct InviteStore: Sendable {
             case .refused?:
                 counts[task, default: AttemptCounts()].refused += count
                 counts[task, default: AttemptCounts()].attempted += count
+            case .unknown?: counts[task, default: AttemptCounts()].attempted += count
             // What was not the target's fault, or is not known yet.
             case .none?, nil: break
             }
@@ -294,6 +295,55 @@ public struct InviteStore: Sendable {
         if let action { filter = "\(filter) AND action = \(action.rawValue)" }
         return try await database.run("SELECT COUNT(*) AS count FROM invite_logs WHERE \(filter)")
             .first?.int("count") ?? 0
+    }
+
+    /// How many Telegram has taken since then.
+    public func acceptedSince(_ moment: Timestamp, of task: Int64) async throws -> Int {
+        try await database.run(
+            """
+            SELECT COUNT(*) AS count FROM invite_attempts
+            WHERE task_id = \(task) AND started_at >= \(moment) AND counts = 'accepted'
+            """
+        ).first?.int("count") ?? 0
+    }
+
+    public func linkCounts(of task: Int64) async throws -> (links: Int, joined: Int) {
+        let row = try await database.run(
+            """
+            SELECT COUNT(*) AS links, COALESCE(SUM(joined), 0) AS joined FROM invite_targets
+            WHERE task_id = \(task) AND invite_link IS NOT NULL
+            """
+        ).first
+        return (try row?.int("links") ?? 0, try row?.int("joined") ?? 0)
+    }
+
+    /// How many of those to come are on the stop-list now.
+    public func suppressedCount(in task: InviteTask) async throws -> Int {
+        let list = try await database.run(
+            """
+            SELECT digest FROM invite_suppressions
+            WHERE user_id = \(task.userID) AND community IN ('', \(task.community))
+            """)
+        let stopped = Set(try list.map { try $0.text("digest") })
+        guard !stopped.isEmpty else { return 0 }
+        var count = 0
+        try await streamTargets(of: task.id, user: task.userID, TargetQuery(statusName: "PENDING")) {
+            targets in
+            count += targets.count { target in
+                digests.digests(target.identity).contains { stopped.contains($0) }
+            }
+        }
+        return count
+    }
+
+    /// Forgets the lines of campaigns that ended long ago.
+    public func tidy(before moment: Timestamp) async throws {
+        try await database.run(
+            """
+            DELETE FROM invite_logs WHERE at < \(moment) AND task_id IN (
+                SELECT id FROM invite_tasks WHERE status IN ('completed', 'failed', 'cancelled'))
+            """)
+        try await database.run("DELETE FROM invite_rights WHERE valid_until < \(moment)")
     }
 
     /// Everything of a user who is gone.
@@ -351,6 +401,7 @@ extension Transaction {
                 started_at = CASE WHEN \(starts) THEN COALESCE(started_at, CAST(\(now) AS BIGINT)) ELSE started_at END,
                 run_started_at = CASE WHEN \(starts) THEN CAST(\(now) AS BIGINT) ELSE run_started_at END,
                 finished_at = CASE WHEN \(ends) THEN CAST(\(now) AS BIGINT) ELSE NULL END, run = run + \(run),
+                wish = wish + 1,
                 wake_at = CASE WHEN \(starts) THEN CAST(\(now) AS BIGINT) ELSE NULL END,
                 next_action_at = CASE WHEN \(starts) THEN CAST(\(now) AS BIGINT) ELSE NULL END, scheduled_at = NULL,
                 waiting_for = \(waiting?.reason.rawValue), waiting_detail = NULL,
@@ -424,7 +475,8 @@ extension InviteTask {
             lastSentAt: try row.optionalTimestamp("last_sent_at"), nextActionAt: nextAction,
             waiting: try reason.map {
                 Waiting($0, until: nextAction, detail: try row.optionalText("waiting_detail"))
-            }, endedReason: try row.optionalText("ended_reason"))
+            }, endedReason: try row.optionalText("ended_reason"),
+            wish: try row.int64("wish"))
     }
 }
 

@@ -92,6 +92,8 @@ public struct InviteTask: Equatable, Sendable {
     public var nextActionAt: Timestamp?
     public var waiting: Waiting?
     public var endedReason: String?
+    /// Counts the wishes that somebody look at it.
+    public var wish: Int64
 }
 
 /// A campaign that does not exist yet.

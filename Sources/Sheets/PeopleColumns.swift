@@ -10,6 +10,8 @@ public struct PeopleColumns: Sendable, Equatable {
     /// For each role the columns that hold it, the one that counts most first: the first that is not empty
     /// is the value.
     private var columns: [Role: [Int]] = [:]
+    /// Columns that are called no more than "id": Telegram's, or somebody's own count of rows.
+    private var bareIDs: [Int] = []
 
     public init() {}
 
@@ -32,6 +34,26 @@ public struct PeopleColumns: Sendable, Equatable {
             ranked[role, default: []].append((rank, column))
         }
         columns = ranked.mapValues { $0.sorted { ($0.rank, $0.column) < ($1.rank, $1.column) }.map(\.column) }
+        bareIDs = (ranked[.userID] ?? []).filter { $0.rank % 10 == Self.bareRank }.map(\.column)
+    }
+
+    private static let bareRank = 2
+
+    /// The same without columns called "id" that count rows: inviting number 17 of a list as Telegram's user
+    /// 17 would reach a stranger. Telegram's ids are neither small nor in order.
+    func withoutCounters(_ rows: some Sequence<SheetRow>) -> PeopleColumns {
+        var result = self
+        for column in bareIDs {
+            let values = rows.lazy.filter { $0.defect == nil }.prefix(200).compactMap { Int($0[column]) }
+            let numbers = Array(values)
+            guard let first = numbers.first, let last = numbers.last else { continue }
+            let climbs = zip(numbers, numbers.dropFirst()).allSatisfy { $0 < $1 }
+            let isCounter =
+                numbers.count == 1 ? first < 100_000 : climbs && last - first <= 10 * numbers.count
+            if isCounter { result.columns[.userID]?.removeAll { $0 == column } }
+        }
+        if result.columns[.userID]?.isEmpty == true { result.columns[.userID] = nil }
+        return result
     }
 
     /// The role, and how much the column counts among those that have it. A nested name

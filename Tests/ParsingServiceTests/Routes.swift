@@ -123,8 +123,8 @@ struct `parsing-service` {
             for path in ["/api/v1/tasks", "/v1/tasks", "/tasks", "/results/x", "/search?q=chess"] {
                 #expect(await run.nobody.get(path).status == 401, "\(path)")
             }
-            #expect(await run.nobody.post("/internal/privacy/erase", ["identifier": "x"]).status == 401)
-            #expect(await user.post("/internal/privacy/erase", ["identifier": "x"]).status == 404)
+            #expect(await run.nobody.post("/internal/privacy/erase", ["usernames": ["x"]]).status == 401)
+            #expect(await user.post("/internal/privacy/erase", ["usernames": ["x"]]).status == 404)
         }
     }
 

@@ -40,7 +40,8 @@ struct DemoCampaign: Sendable {
             "/api/invite/import/file?task_id=\(task)", file: "meeting.csv", audience.list)
         pen.line(
             "a list: \(try file.number("imported")) imported, \(try file.number("duplicates")) twice in it, "
-                + "\(file["invalid"]?.intValue ?? 0) refused with the reason")
+                + "\(try file.number("invalid_count")) refused: \(file["invalid"]?[0]?["message"]?.stringValue ?? "")"
+        )
         let parsed = try await person.post(
             "/api/invite/tasks/\(task)/import/parsing",
             [
@@ -55,9 +56,141 @@ struct DemoCampaign: Sendable {
 
     private func plan(_ task: Int64) async throws {
         let run = try await person.post("/api/invite/tasks/\(task)/dry-run")
-        pen.line("dry run: \(run)")
+        guard let plan = run["plan"] else { throw DemoFailure("the dry run has no plan") }
+        pen.line("dry run, nothing sent: \(try plan.text("message"))")
+        for day in plan["schedule"]?.arrayValue ?? [] {
+            let limit = day["binding_limit"]?.stringValue.map { ", what binds is \($0)" } ?? ""
+            pen.line("    \(try day.text("day")): \(try day.number("invites")) invitations\(limit)")
+        }
+        if let saved = plan["one_more_account"]?["seconds_saved"]?.intValue {
+            pen.line("    one more account would save \(saved / 3600) h")
+        }
     }
 
-    private func follow(_ task: Int64) async throws {}
-    private func settle(_ task: Int64) async throws {}
+    // MARK: - The run
+
+    /// What happens to the campaign from outside, once so many have been tried.
+    private func trouble(after attempted: Int64, _ state: inout Troubles) async throws {
+        if attempted >= 20, !state.hasFlood {
+            state.hasFlood = true
+            // Whichever account is next meets it.
+            _ = try await platform.client.call(
+                .post, "\(platform.sandbox)/faults",
+                [
+                    "method": "addChatMember", "code": 429,
+                    "message": "Too Many Requests: retry after 7200", "count": 1,
+                ])
+            pen.line(at: platform.time.now, "(Telegram will ask the next account to wait for two hours)")
+        }
+        if attempted >= 60, !state.hasLoss, let phone = phones.last {
+            state.hasLoss = true
+            _ = try await platform.client.call(
+                .post, "\(platform.sandbox)/accounts/\(percentEncoded(phone))/revoke")
+            pen.line(at: platform.time.now, "(the owner of one account ends its session)")
+        }
+    }
+
+    private struct Troubles {
+        var hasFlood = false
+        var hasLoss = false
+        var told: Set<Int64> = []
+        var lastWait = ""
+    }
+
+    private func follow(_ task: Int64) async throws {
+        var state = Troubles()
+        while true {
+            let status = try await person.get("/api/invite/tasks/\(task)/status")
+            try await tellSwitches(task, &state)
+            guard status["finished_at"]?.stringValue == nil else {
+                pen.line(
+                    at: platform.time.now,
+                    "\(try status.text("status")): \(status["ended_reason"]?.stringValue ?? "every target is settled")"
+                )
+                return
+            }
+            try await trouble(after: status["counts"]?.number("attempted") ?? 0, &state)
+            guard let next = status["next_action_at"]?.stringValue.flatMap({ Timestamp($0) }),
+                next > platform.time.now + .seconds(5)
+            else {
+                try await SystemTime().sleep(for: .milliseconds(10))
+                continue
+            }
+            tellWait(status, until: next, &state)
+            try await platform.hurry(until: next)
+        }
+    }
+
+    /// Once an hour of the story: more would be noise.
+    private func tellWait(_ status: JSONValue, until next: Timestamp, _ state: inout Troubles) {
+        let hour = "\((platform.time.now - pen.start).milliseconds / 3_600_000)"
+        guard hour != state.lastWait else { return }
+        state.lastWait = hour
+        let counts = status["counts"]
+        pen.line(
+            at: platform.time.now,
+            "\(counts?["attempted"]?.intValue ?? 0) tried, \(counts?["accepted"]?.intValue ?? 0) accepted; "
+                + "\(status["waiting_for"]?["message"]?.stringValue ?? "waiting"), until \(pen.clock(next))")
+    }
+
+    private func tellSwitches(_ task: Int64, _ state: inout Troubles) async throws {
+        let log = try await person.get("/api/invite/tasks/\(task)/logs?action=ACCOUNT_SWITCHED&page_size=20")
+        for line in (log["items"]?.arrayValue ?? []).reversed()
+        where state.told.insert(try line.number("id")).inserted {
+            let moment = line["created_at"]?.stringValue.flatMap { Timestamp($0) } ?? platform.time.now
+            pen.line(at: moment, try line.text("message"))
+        }
+    }
+
+    // MARK: - The end
+
+    /// Four books, kept by four parties; they have to agree to the last invitation.
+    private func settle(_ task: Int64) async throws {
+        pen.chapter("The report")
+        let stats = try await person.get("/api/invite/tasks/\(task)/stats")
+        guard let counts = stats["counts"] else { throw DemoFailure("the statistics have no counts") }
+        let accepted = try counts.number("accepted")
+        pen.line(
+            "\(try stats.number("target_count")) people: \(try counts.number("attempted")) tried, "
+                + "\(accepted) accepted by Telegram, \(try counts.number("refused")) refused, "
+                + "\(try counts.number("verified")) seen among the members afterwards")
+        for reason in stats["by_error"]?.objectValue ?? [] {
+            pen.line("    \(reason.name): \(reason.value)")
+        }
+        let ledger = try await platform.client.lines("\(platform.sandbox)/ledger").filter {
+            $0["kind"] == "add_member" && $0["accepted"] == true
+        }
+        let people = Set(ledger.compactMap { $0["target"]?.intValue })
+        let violations = try await platform.client.call(.get, "\(platform.sandbox)/ledger/violations").number(
+            "count")
+        let authority = try await acceptedByAuthority()
+        pen.line(
+            "accepted, as counted by the campaign \(accepted), by account-manager's ledger \(authority), "
+                + "by Telegram \(ledger.count)")
+        pen.line("invited twice: \(ledger.count - people.count); limits broken: \(violations)")
+        guard accepted == authority, accepted == ledger.count, people.count == ledger.count, violations == 0
+        else {
+            throw DemoFailure("the books do not agree")
+        }
+    }
+
+    private func acceptedByAuthority() async throws -> Int64 {
+        var accepted: Int64 = 0
+        let accounts = try await person.get("/api/integrations/telegram/accounts?page_size=100")
+        for account in accounts["items"]?.arrayValue ?? [] {
+            var page: Int64 = 1
+            while true {
+                let entries = try await person.get(
+                    "/api/account-manager/ledger?account_id=\(try account.text("id"))&page_size=100&page=\(page)"
+                )
+                accepted += Int64(
+                    (entries["items"]?.arrayValue ?? []).count {
+                        $0["action_type"] == "invite" && $0["success"] == true
+                    })
+                guard entries["has_next"] == true else { break }
+                page += 1
+            }
+        }
+        return accepted
+    }
 }

@@ -72,11 +72,12 @@ struct DemoPen: Sendable {
     func chapter(_ text: String) { Convoke.printLine("\n\(text)") }
     func line(_ text: String) { Convoke.printLine("  \(text)") }
 
-    /// A line with the time in the story: day and hour since its beginning.
-    func line(at moment: Timestamp, _ text: String) {
+    func line(at moment: Timestamp, _ text: String) { Convoke.printLine("  \(clock(moment))  \(text)") }
+
+    /// Day and hour since the story's beginning.
+    func clock(_ moment: Timestamp) -> String {
         let minutes = (moment - start).milliseconds / 60_000
-        let (day, hour, minute) = (minutes / 1440 + 1, minutes / 60 % 24, minutes % 60)
         let padded = { (number: Int64) in number < 10 ? "0\(number)" : "\(number)" }
-        Convoke.printLine("  day \(day) \(padded(hour)):\(padded(minute))  \(text)")
+        return "day \(minutes / 1440 + 1) \(padded(minutes / 60 % 24)):\(padded(minutes % 60))"
     }
 }
