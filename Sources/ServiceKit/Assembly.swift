@@ -89,7 +89,8 @@ public func assemble(
         for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
     let database = settings.database.map {
         $0.open(
-            definition.database ?? "", time: resources.time, random: resources.random, log: log,
+            definition.database ?? "", definition.pool, time: resources.time, random: resources.random,
+            log: log,
             metrics: metrics)
     }
     let broker = broker.map { CorrelatedBroker(broker: $0) }
