@@ -303,19 +303,22 @@ extension Dialect {
                 """
         }
         return """
-            WITH claimed AS (\(claim(wish, "TRUE", channel, id: id, at: now)) RETURNING *)
-            SELECT claimed.*, (
-                    SELECT json_agg(json_build_array(action, channel, success, at) ORDER BY at) FROM account_ledger
-                    WHERE account_id = claimed.id AND at >= \(reach)) AS known_records,
+            \(claim(wish, "TRUE", channel, id: id, at: now))
+            RETURNING id, user_id, phone, is_active, connected_at, locked_by, locked_at, locked_until, lease_id,
+                released_lease_id, fencing_token, used_invites_today, used_messages_today, contacts_today, usage_day,
+                per_channel_invites, error_count, flood_wait_until, blocked_until, frozen_until, disabled_reason,
+                last_used_at, revision, (
+                    SELECT json_agg(json_build_array(action, channel, success, at)) FROM account_ledger
+                    WHERE account_id = telegram_sessions.id AND at >= \(reach)) AS known_records,
                 (
                     SELECT json_agg(json_build_array(id, action, channel, reserved_at)) FROM account_permits
-                    WHERE account_id = claimed.id AND expires_at > \(now) AND state = 'open') AS known_permits,
+                    WHERE account_id = telegram_sessions.id AND expires_at > \(now) AND state = 'open')
+                    AS known_permits,
                 (
                     SELECT json_agg(json_build_array(scope, setting, value)) FROM account_limits
                     WHERE scope IN ('everybody', 'configuration', 'revision')
                         OR (scope = 'user' AND subject = \(String(wish.user)))
-                        OR (scope = 'account' AND subject = CAST(claimed.id AS TEXT))) AS known_limits
-            FROM claimed
+                        OR (scope = 'account' AND subject = CAST(telegram_sessions.id AS TEXT))) AS known_limits
             """
     }
 }
