@@ -89,7 +89,9 @@ public func assemble(
         for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
     let database = settings.database.map {
         $0.open(
-            definition.database ?? "", time: resources.time.machine, random: resources.random, log: log,
+            definition.database ?? "", definition.pool, time: resources.time.machine,
+            random: resources.random,
+            log: log,
             metrics: metrics)
     }
     let broker = broker.map { CorrelatedBroker(broker: $0) }
