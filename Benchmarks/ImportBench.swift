@@ -35,12 +35,12 @@ extension Benchmark {
         let few = try await service.importList(lists.form("short"))
         let many = try await service.importList(lists.form("list"))
         precondition(many.written == count, "all rows are written: \(many.written)")
-        report.hold(
+        await report.hold(
             "memory while importing: \(many.peak >> 20) MB with \(count) rows, \(few.peak >> 20) MB with \(count / 10)",
             many.peak < few.peak + (48 << 20))
 
         let time = SystemTime()
-        func copy(_ table: String) async throws -> Double {
+        @Sendable func copy(_ table: String) async throws -> Double {
             try await database.run("TRUNCATE import_twin")
             try await database.run("TRUNCATE import_bare")
             let start = time.uptime
@@ -62,8 +62,9 @@ extension Benchmark {
                 return Double(count) / result.took.inSeconds
             }, limit: { try await copy("import_twin") },
             limitName: "psql \\copy into a table with the same indexes")
-        report.note(
-            "\(rate(try await copy("import_bare"))) rows a second by psql \\copy into a table without any index"
+        let bare = try await copy("import_bare")
+        await report.note(
+            "\(rate(bare)) rows a second by psql \\copy into a table without any index"
         )
         await service.close()
         try await server.stop()
@@ -194,25 +195,26 @@ private final class ImportingService: Sendable {
             headers: ["Host": "localhost", "Content-Type": "multipart/form-data; boundary=edge"], body: body)
         let time = time
         let start = time.uptime
-        let (service, peak) = (service, Atomic(0))
-        let answer = try await withThrowingTaskGroup(of: Response?.self) { group in
-            group.addTask { await service.router.answer(request) }
-            group.addTask {
-                while !Task.isCancelled {
-                    peak.store(max(peak.load(ordering: .relaxed), residentBytes()), ordering: .relaxed)
-                    try? await time.sleep(for: .milliseconds(20))
-                }
-                return nil
+        let peak = Peak()
+        let sampler = Task {
+            while !Task.isCancelled {
+                peak.sample()
+                try? await time.sleep(for: .milliseconds(20))
             }
-            let answer = try await group.next() ?? nil
-            group.cancelAll()
-            return answer
         }
+        let answer = await service.router.answer(request)
+        sampler.cancel()
         let took = time.uptime - start
-        let json = try JSONValue(parsing: await answer?.collect() ?? [])
+        let json = try JSONValue(parsing: await answer.collect())
         return Result(
-            written: Int(json["imported"]?.intValue ?? 0), took: took, peak: peak.load(ordering: .relaxed))
+            written: Int(json["imported"]?.intValue ?? 0), took: took, peak: peak.bytes)
     }
+}
+
+private final class Peak: Sendable {
+    private let most = Mutex(0)
+    var bytes: Int { most.withLock { $0 } }
+    func sample() { most.withLock { $0 = max($0, residentBytes()) } }
 }
 
 private func residentBytes() -> Int {
