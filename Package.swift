@@ -150,8 +150,8 @@ let package = Package(
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
-                "Telegram",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring",
+                "InviteServiceWiring", "Invites", "Sandbox", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
