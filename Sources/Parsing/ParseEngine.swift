@@ -107,10 +107,8 @@ public struct ParseEngine: Sendable {
     /// Gives back what an attempt held that was cut off.
     public func abandon(_ task: ParseTask) async throws {
         guard let current = try await store.claimed(task) else {
-            // Stopped by its user: the row still says which account it read with.
-            if let lease = try await store.tasks(numbered: [task.number]).first?.lease {
-                try await returnIfOurs(lease, of: task)
-            }
+            // Stopped by its user: the row still says which account it read with, also of a deleted task.
+            if let lease = try await store.leaseLeft(by: task) { try await returnIfOurs(lease, of: task) }
             return
         }
         if let lease = current.lease { try await lender.giveBack(lease, user: task.user) }
@@ -262,7 +260,8 @@ public struct ParseEngine: Sendable {
         switch failure {
         case .mustWait(let duration):
             attempt.waitsForTelegram = true
-            try await report("flood_wait", "", duration.wholeSecondsUp, &attempt)
+            // Told of the wait, account-manager lends it to nobody before it is over.
+            try await report("flood_wait", "", duration.wholeSecondsUp, &attempt, excludes: false)
             return nil
         case .accountTrouble(let type, let message):
             try await report(type, message, nil, &attempt)
@@ -300,18 +299,18 @@ public struct ParseEngine: Sendable {
 
     /// Tells account-manager, which decides what becomes of the account, and goes on with another.
     private func report(
-        _ type: String, _ message: String, _ seconds: Int64?, _ attempt: inout Attempt
+        _ type: String, _ message: String, _ seconds: Int64?, _ attempt: inout Attempt, excludes: Bool = true
     ) async throws {
         if let lease = attempt.lease {
             try await lender.report(
                 type, message: message, seconds: seconds, of: lease, user: attempt.task.user)
         }
-        try await letGo(&attempt)
+        try await letGo(&attempt, excludes: excludes)
     }
 
-    private func letGo(_ attempt: inout Attempt) async throws {
+    private func letGo(_ attempt: inout Attempt, excludes: Bool = true) async throws {
         guard let lease = attempt.lease else { return }
-        attempt.excluded.append(lease.account)
+        if excludes { attempt.excluded.append(lease.account) }
         attempt.lease = nil
         try await lender.giveBack(lease, user: attempt.task.user)
         attempt.task = try await store.forgetLease(attempt.task)

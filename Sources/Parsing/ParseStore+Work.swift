@@ -172,6 +172,12 @@ extension ParseStore {
         ).affected > 0
     }
 
+    /// The account a task still names that nobody works on, whether it is deleted or not.
+    public func leaseLeft(by task: ParseTask) async throws -> AccountLease? {
+        let rows = try await database.run("SELECT lease FROM parse_tasks WHERE no = \(task.number)")
+        return AccountLease(stored: try rows.first?.optionalJSON("lease"))
+    }
+
     /// When the next task is due that is not yet; nil where none is.
     public func nextDue(after now: Timestamp) async throws -> Timestamp? {
         try await database.run(

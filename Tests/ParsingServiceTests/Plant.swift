@@ -44,7 +44,7 @@ final class Plant: Sendable {
 
     static func options(seed: UInt64 = 7) -> WorldOptions {
         WorldOptions(
-            seed: seed, people: 3000, accounts: 20, communities: 12, strictness: .off, isOdd: false,
+            seed: seed, people: 2000, accounts: 20, communities: 4, strictness: .off, isOdd: false,
             start: SystemTime().now)
     }
 
@@ -113,7 +113,7 @@ final class Plant: Sendable {
     /// Runs `test` with everything there, and ends everything afterwards.
     static func open(
         _ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:],
-        _ rhythm: Rhythm = .withoutWaiting, _ test: (Plant, Run) async throws -> Void
+        _ rhythm: Rhythm = .quick, _ test: (Plant, Run) async throws -> Void
     ) async throws {
         let plant = try await Plant(engine, options, settings)
         let run = try await plant.started(rhythm)
@@ -231,7 +231,7 @@ final class Plant: Sendable {
         }
     }
 
-    func started(_ rhythm: Rhythm = .withoutWaiting) async throws -> Run { try await Run(self, rhythm) }
+    func started(_ rhythm: Rhythm = .quick) async throws -> Run { try await Run(self, rhythm) }
 
     /// Accounts of a user, connected by QR code and known to account-manager.
     @discardableResult
@@ -281,6 +281,11 @@ final class Plant: Sendable {
     }
 
     func chat(_ username: String) -> Int64 { world.change { $0.usernames[username] ?? 0 } }
+}
+
+extension Rhythm {
+    /// Larger pages than any speed has, so that a test is over soon.
+    static let quick = Rhythm.unlimited(size: 100, pages: 3)
 }
 
 /// When reading was asked for, and how.
@@ -393,7 +398,7 @@ func eventually(
     _ what: String, sourceLocation: SourceLocation = #_sourceLocation, _ isSo: () async throws -> Bool
 ) async throws {
     let clock = SystemTime()
-    let end = clock.uptime + .seconds(90)
+    let end = clock.uptime + .seconds(240)
     while try await !isSo() {
         try #require(clock.uptime < end, "never happened: \(what)", sourceLocation: sourceLocation)
         try await clock.sleep(for: .milliseconds(10))

@@ -95,6 +95,28 @@ extension Plant {
     }
 }
 
+extension Plant {
+    /// A channel of a test's own, with a discussion.
+    func addChannel(_ username: String, posts: Int64) {
+        world.change { world in
+            let id = Int64(9500 + world.groups.count)
+            let founders = (0..<60).map { Human.firstID + $0 }
+            var channel = Group(
+                .channel, id: id, title: "Channel \(username)", username: username, about: "A test's",
+                founders: founders, historyCount: posts)
+            channel.linked = id + 200
+            var discussion = Group(
+                .supergroup, id: id + 200, title: "Talk of \(username)", username: "\(username)_talk",
+                founders: founders, historyCount: (posts + 1) * World.threadSpan - 1)
+            discussion.linked = id
+            for group in [channel, discussion] {
+                world.groups[group.id] = group
+                if let username = group.username { world.usernames[username] = group.chatID }
+            }
+        }
+    }
+}
+
 /// What a task found, in the words of the truth.
 struct Found: Sendable {
     var messages: [String: Truth.Message] = [:]
