@@ -151,7 +151,7 @@ let package = Package(
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
                 "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
-                "Telegram",
+                "Telegram", "Parsing", "ParsingServiceWiring", "AccountManagerWiring", "IntegrationServiceWiring",
             ],
             path: "Benchmarks", swiftSettings: strict),
 

@@ -23,6 +23,7 @@ struct Bench {
         .brokerOutage,
         .accounts,
         .integration,
+        .parsing,
     ]
 
     static func main() async throws {
