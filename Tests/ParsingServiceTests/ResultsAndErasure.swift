@@ -60,7 +60,9 @@ struct `The results of a parse` {
                 #expect(file.headers["content-disposition"]?.contains(".\(format)") == true)
                 switch format {
                 case "ndjson":
-                    let lines = file.text.split(separator: "\n").compactMap { try? JSONValue(parsing: String($0)) }
+                    let lines = file.text.split(separator: "\n").compactMap {
+                        try? JSONValue(parsing: String($0))
+                    }
                     #expect(lines == all)
                 case "json": #expect(file.json.arrayValue == all)
                 case "csv":
@@ -116,7 +118,8 @@ struct `The results of a parse` {
             let number = try #require(person["platform_id"]?.stringValue)
             let name = try #require(person["username"]?.stringValue)
             let invites = run.service("invite-service", for: 1)
-            let receipt = await invites.post("/internal/privacy/erase", ["identifier": .string("https://t.me/\(name.uppercased())")])
+            let receipt = await invites.post(
+                "/internal/privacy/erase", ["identifier": .string("https://t.me/\(name.uppercased())")])
             #expect(receipt.status == 200, "\(receipt.text)")
             #expect(receipt["people"].intValue == 2)
             #expect(receipt["messages"].intValue == person["message_count"]?.intValue)

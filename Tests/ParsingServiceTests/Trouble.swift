@@ -12,7 +12,8 @@ struct `A parse in trouble` {
             for _ in 0..<2 {
                 plant.world.add(
                     Fault(
-                        method: "getSupergroupMembers", code: 429, message: "Too Many Requests: retry after 600",
+                        method: "getSupergroupMembers", code: 429,
+                        message: "Too Many Requests: retry after 600",
                         count: 1))
             }
             let id = try await run.create("sandbox_gate", "members", ["speed_config": "fast"])
@@ -64,12 +65,15 @@ struct `A parse in trouble` {
             let task = try await run.ended(id)
             #expect(task["status"] == "completed", "\(task.text)")
             #expect(try await run.found(id).differences(from: plant.truth(of: "test_long")) == [])
-            let readers = Set(plant.requests.all.map { String($0.path.split(separator: "/").dropLast().last ?? "") })
+            let readers = Set(
+                plant.requests.all.map { String($0.path.split(separator: "/").dropLast().last ?? "") })
             #expect(readers.count == 2)
         }
     }
 
-    @Test func `stops at once when it is paused, cancelled or deleted, and gives its account back`() async throws {
+    @Test func `stops at once when it is paused, cancelled or deleted, and gives its account back`()
+        async throws
+    {
         try await Plant.open(.sqlite, Plant.options(), [:], .documented) { plant, run in
             try await plant.connect(1)
             let slow = try await run.create("sandbox_talk", "messages", ["speed_config": "safe"])
