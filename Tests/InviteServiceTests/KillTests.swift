@@ -75,7 +75,9 @@ struct `A campaign whose services are killed all the time` {
         let unknown = try await count(
             "SELECT COUNT(*) AS count FROM invite_targets WHERE error_code = 'outcome_unknown'")
         let ours = Int(end["counts"]["accepted"]?.intValue ?? -1)
-        #expect(ours <= accepted.count && accepted.count <= ours + unknown, "\(ours) \(accepted.count) \(unknown)")
+        #expect(
+            ours <= accepted.count && accepted.count <= ours + unknown, "\(ours) \(accepted.count) \(unknown)"
+        )
 
         try await eventually("account-manager has heard of everything") {
             town.time.advance(by: .seconds(11))
