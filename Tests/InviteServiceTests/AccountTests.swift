@@ -144,7 +144,8 @@ struct `The accounts of a campaign` {
             _ = try await town.post("/api/v1/tasks/\(task)/execute")
             try await town.play(task)
             #expect(try await town.get("/api/v1/tasks/\(task)")["completed_count"] == 4)
-            let links = try await town.get("/api/v1/tasks/\(task)/targets")["items"].arrayValue?
+            let links =
+                try await town.get("/api/v1/tasks/\(task)/targets")["items"].arrayValue?
                 .compactMap { $0["invite_link"]?.stringValue } ?? []
             #expect(Set(links).count == 4)
             #expect(try await town.get("/api/v1/tasks/\(task)/stats")["links"]["sent"] == 4)

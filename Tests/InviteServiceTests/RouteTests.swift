@@ -22,16 +22,19 @@ struct `The invite service's API` {
             let task = try await town.makeTask()
             let read = try await town.get("/api/v1/tasks/\(task)")
             let tag = try #require(read.headers["ETag"])
-            let first = try await town.put("/api/v1/tasks/\(task)", ["name": "One"], headers: ["If-Match": tag])
+            let first = try await town.put(
+                "/api/v1/tasks/\(task)", ["name": "One"], headers: ["If-Match": tag])
             #expect(first.status == 200)
             #expect(first["name"] == "One")
-            let second = try await town.put("/api/v1/tasks/\(task)", ["name": "Two"], headers: ["If-Match": tag])
+            let second = try await town.put(
+                "/api/v1/tasks/\(task)", ["name": "Two"], headers: ["If-Match": tag])
             #expect(second.status == 412)
             #expect(second.code == "changed")
             // As a proxy that compresses weakens it.
             let weak = "W/\(first.headers["ETag"] ?? "")"
             #expect(
-                try await town.put("/api/v1/tasks/\(task)", ["name": "Two"], headers: ["If-Match": weak]).status
+                try await town.put("/api/v1/tasks/\(task)", ["name": "Two"], headers: ["If-Match": weak])
+                    .status
                     == 200)
         }
     }
@@ -52,7 +55,8 @@ struct `The invite service's API` {
             #expect(
                 fields == [
                     "name", "platform", "priority", "settings.group_id", "settings.batch_size",
-                    "settings.window.days", "settings.window.from", "settings.window.timezone", "invite_message",
+                    "settings.window.days", "settings.window.from", "settings.window.timezone",
+                    "invite_message",
                 ], "\(fields)")
         }
     }
@@ -101,7 +105,9 @@ struct `The invite service's API` {
             #expect(added.status == 201)
             #expect(added["created_count"] == 3)
             #expect(added["duplicate_count"] == 4)
-            #expect(try await town.post("/api/v1/tasks/\(task)/targets", ["username": "ANNA_S"]).code == "duplicate_target")
+            #expect(
+                try await town.post("/api/v1/tasks/\(task)/targets", ["username": "ANNA_S"]).code
+                    == "duplicate_target")
             let wrong = try await town.post("/api/v1/tasks/\(task)/targets", ["full_name": "Nobody"])
             #expect(wrong.status == 422)
             #expect(try await town.get("/api/v1/tasks/\(task)/targets?q=900123")["total"] == 1)
@@ -143,13 +149,18 @@ struct `The invite service's API` {
             let id = copy["id"]
             let bulk = try await town.post(
                 "/api/v1/tasks/bulk",
-                ["task_ids": [.int(task), id, 99_999], "action": "SET_PRIORITY", "parameters": ["priority": "HIGH"]])
+                [
+                    "task_ids": [.int(task), id, 99_999], "action": "SET_PRIORITY",
+                    "parameters": ["priority": "HIGH"],
+                ])
             #expect(bulk["success_count"] == 2)
             #expect(bulk["results"][2]?["code"] == "not_found")
             #expect(try await town.get("/api/v1/tasks?priority=HIGH")["total"] == 2)
             let paused = try await town.post("/api/v1/tasks/bulk", ["task_ids": [id], "action": "PAUSE"])
             #expect(paused["results"][0]?["code"] == "wrong_state")
-            #expect(try await town.post("/api/v1/tasks/bulk", ["task_ids": [id], "action": "DELETE"])["success_count"] == 1)
+            #expect(
+                try await town.post("/api/v1/tasks/bulk", ["task_ids": [id], "action": "DELETE"])[
+                    "success_count"] == 1)
             #expect(try await town.get("/api/v1/tasks")["total"] == 1)
             #expect(try await town.delete("/api/v1/tasks/\(task)", user: 2).status == 404)
             #expect(try await town.delete("/api/v1/tasks/\(task)").status == 204)
@@ -202,7 +213,9 @@ struct `The invite service's API` {
         try await withTown { town in
             try await town.connect(1)
             let task = try await town.makeTask(["group_id": "@sandbox_club", "daily_cap": 3])
-            let targets = (0..<250).map { JSONValue.object([JSONMember("username", .string("person_\($0)"))]) }
+            let targets = (0..<250).map {
+                JSONValue.object([JSONMember("username", .string("person_\($0)"))])
+            }
             _ = try await town.post("/api/v1/tasks/\(task)/targets/bulk", ["targets": .array(targets)])
             let refused = try await town.post("/api/v1/tasks/\(task)/execute")
             #expect(refused.status == 409)

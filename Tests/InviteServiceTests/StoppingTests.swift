@@ -7,7 +7,9 @@ import Testing
 
 @Suite(.timeLimit(.minutes(5)))
 struct `Stopping a campaign` {
-    private func running(_ town: Town, _ settings: JSONValue = ["group_id": "@sandbox_club"], people: Int = 40)
+    private func running(
+        _ town: Town, _ settings: JSONValue = ["group_id": "@sandbox_club"], people: Int = 40
+    )
         async throws -> Int64
     {
         try await town.connect(6)

@@ -83,7 +83,8 @@ final class Town: Sendable {
         for name in Name.allCases {
             var values = [
                 "DATA_DIR": try await TestServers.directory(), "LOG_LEVEL": "warning",
-                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400", "INVITE_WAKE_MILLISECONDS": "20",
+                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400",
+                "INVITE_WAKE_MILLISECONDS": "20",
             ]
             if ground == .real, servers[name] == nil {
                 values["DATABASE_URL"] = try await TestServers.postgres()
@@ -447,4 +448,3 @@ func withTown(
     await town.stopAll()
     try result.get()
 }
-
