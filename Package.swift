@@ -55,7 +55,7 @@ let services: [Target] = [
     service("gateway", "Gateway", ["Cache", "Compression", "HTTPClient", "Security"], excluding: ["web"]),
     service(
         "integration-service", "IntegrationService",
-        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
+        ["Broker", "Contracts", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service(
         "invite-service", "InviteService",
         ["Broker", "Cache", "Contracts", "Invites", "Security", "Sheets", "Storage"]),
@@ -150,8 +150,10 @@ let package = Package(
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
-                "Telegram",
+                "AccountManagerWiring", "Accounts", "CCurl", "CRabbitMQ", "CSodium", "GatewayWiring",
+                "IntegrationServiceWiring", "InviteServiceWiring", "Invites", "Parsing",
+                "ParsingServiceWiring",
+                "Sandbox", "ServiceKit", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 

@@ -151,19 +151,37 @@ struct ReadDesk: Sendable {
         }
     }
 
-    /// A group always; a channel only with whether one of its last posts has a comment.
+    /// With how alive it is, by its last posts, and for a channel whether one of them has a comment.
     private func usable(_ chat: ChatID, _ client: TelegramClient) async throws -> JSONValue? {
         do {
             let community = try await client.community(chat)
-            var hasComments: Bool?
-            if community.kind == .channel {
-                let posts = try await client.history(of: chat, limit: 15).messages.prefix(15)
-                hasComments = posts.contains { ($0.comments ?? 0) > 0 }
+            let isChannel = community.kind == .channel
+            var posts: [ChatMessage] = []
+            do {
+                posts = try await lastMessages(15, of: chat, client)
+            } catch let failure as TelegramFailure where !isChannel && failure.blame != .passing {
+                // A group whose history is closed to strangers is a group all the same.
             }
-            return community.json(hasComments: hasComments)
+            return community.json(
+                hasComments: isChannel ? posts.contains { ($0.comments ?? 0) > 0 } : nil, last: posts)
         } catch let failure as TelegramFailure where failure.blame == .group || failure.blame == .ourData {
             return nil
         }
+    }
+
+    /// Telegram may give fewer than asked for, so it is asked until there are enough or no more.
+    private func lastMessages(
+        _ count: Int, of chat: ChatID, _ client: TelegramClient
+    ) async throws -> [ChatMessage] {
+        var messages: [ChatMessage] = []
+        var place: MessageID? = 0
+        while let before = place, messages.count < count {
+            let page = try await client.history(of: chat, before: before, limit: count - messages.count)
+            if page.messages.isEmpty { break }
+            messages += page.messages
+            place = page.next
+        }
+        return Array(messages.prefix(count))
     }
 
     // MARK: - How a stream runs
@@ -294,8 +312,12 @@ final class Loan: Sendable {
 }
 
 extension Community {
-    func json(hasComments: Bool?) -> JSONValue {
-        .object(present: [
+    func json(hasComments: Bool?, last messages: [ChatMessage] = []) -> JSONValue {
+        var perDay: Double?
+        if let newest = messages.first, let oldest = messages.last, messages.count > 1 {
+            perDay = Double(messages.count - 1) / max((newest.date - oldest.date).inSeconds / 86_400, 0.01)
+        }
+        return .object(present: [
             "chat_id": .int(chat.rawValue), "kind": .string(kind.rawValue), "title": .string(title),
             "username": JSONValue(username), "description": .string(description),
             "member_count": JSONValue(memberCount),
@@ -307,6 +329,8 @@ extension Community {
             "refuses_direct_adds": .bool(refusesDirectAdds), "needs_approval": .bool(needsApproval),
             "is_public": .bool(isPublic), "is_scam": .bool(isScam),
             "has_comments": hasComments.map { .bool($0) },
+            "last_message_at": messages.first.map { $0.date.json },
+            "messages_per_day": perDay.map { .double($0) },
         ])
     }
 }
@@ -357,6 +381,12 @@ extension ChatMessage {
         case .chat(let chat)?: senderChat = chat.rawValue
         case nil: break
         }
+        var forwardedFromID: Int64?
+        switch forwardedFrom {
+        case .person(let id)?: forwardedFromID = id
+        case .chat(let chat)?: forwardedFromID = chat.rawValue
+        case nil: break
+        }
         let (word, media): (String, String?) =
             switch kind {
             case .text: ("text", nil)
@@ -376,7 +406,8 @@ extension ChatMessage {
             "album_id": albumID == 0 ? nil : .int(albumID), "text": .string(text),
             "views": .int(Int64(views)),
             "forwards": .int(Int64(forwards)), "comments": comments.map { .int(Int64($0)) },
-            "reply_to": replyTo.map { .int($0) }, "is_channel_post": .bool(isChannelPost),
+            "reactions": .int(Int64(reactions)), "reply_to": replyTo.map { .int($0) },
+            "forwarded_from": forwardedFromID.map { .int($0) }, "is_channel_post": .bool(isChannelPost),
         ])
     }
 }

@@ -11,19 +11,27 @@ extension ServiceDefinition {
     /// Invitation campaigns.
     public static let inviteService = ServiceDefinition(
         "invite-service", portOffset: 2, database: "invite_db",
-        queues: InviteQueues.all + [UserDeletion.queue(of: "invite-service")], migrations: Migration.invites,
-        contract: PackageResources.openapi_yaml,
+        queues: InviteQueues.all + [UserDeletion.queue(of: "invite-service")],
+        migrations: Migration.invites + Migration.inviteLists, contract: PackageResources.openapi_yaml,
         checkSettings: { environment, _ throws(ConfigurationError) in
             _ = try InviteSettings(from: environment)
+            _ = try ListSettings(from: environment)
         }
     ) { context in
         let settings = try InviteSettings(from: context.environment)
         let parts = try await InviteParts(context, settings)
+        let lists = try ListParts(context, parts.store)
         return ServiceParts(
-            workers: settings.hasWorker ? parts.workers : [],
+            workers: lists.services + (settings.hasWorker ? parts.workers + lists.workers : []),
             components: parts.components,
-            eraseUser: { user in try await parts.store.erase(user: user) },
-            routes: parts.register)
+            eraseUser: { user in
+                try await lists.eraseUser(user)
+                try await parts.store.erase(user: user)
+            },
+            routes: { router in
+                parts.register(&router)
+                lists.register(&router)
+            })
     }
 
     /// The campaigns' work alone, for a process of its own: `invite-service worker`.

@@ -18,10 +18,15 @@ public enum TargetReason: Hashable, Sendable {
     case noIdentifier
     /// The operator left them out.
     case byOperator
+    /// They asked to be forgotten, before their turn.
+    case erased
+    /// Nobody is remembered longer than the retention allows.
+    case retention
 
     public init?(code: String) {
         let own: [TargetReason] = [
             .suppressed, .duplicate, .cancelled, .outcomeUnknown, .gaveUp, .noIdentifier, .byOperator,
+            .erased, .retention,
         ]
         if let found = own.first(where: { $0.code == code }) {
             self = found
@@ -42,6 +47,8 @@ public enum TargetReason: Hashable, Sendable {
         case .gaveUp: "gave_up"
         case .noIdentifier: "no_identifier"
         case .byOperator: "left_out"
+        case .erased: "erased"
+        case .retention: "retention"
         }
     }
 
@@ -71,6 +78,14 @@ public enum TargetReason: Hashable, Sendable {
                 "Neither a username, nor a phone number, nor an id is known",
                 "Не известны ни имя пользователя, ни телефон, ни идентификатор")
         case .byOperator: .init("Left out by the operator", "Исключён оператором")
+        case .erased:
+            .init(
+                "This person was erased at their wish; nothing is known of them any more",
+                "Данные человека удалены по его требованию")
+        case .retention:
+            .init(
+                "The time for which this person's data may be kept is over",
+                "Срок хранения данных этого человека истёк")
         }
     }
 }

@@ -107,10 +107,8 @@ public struct ParseEngine: Sendable {
     /// Gives back what an attempt held that was cut off.
     public func abandon(_ task: ParseTask) async throws {
         guard let current = try await store.claimed(task) else {
-            // Stopped by its user: the row still says which account it read with.
-            if let lease = try await store.tasks(numbered: [task.number]).first?.lease {
-                try await returnIfOurs(lease, of: task)
-            }
+            // Stopped by its user: the row still says which account it read with, also of a deleted task.
+            if let lease = try await store.leaseLeft(by: task) { try await returnIfOurs(lease, of: task) }
             return
         }
         if let lease = current.lease { try await lender.giveBack(lease, user: task.user) }
@@ -159,7 +157,7 @@ public struct ParseEngine: Sendable {
     }
 
     private func keepPace(
-        _ attempt: inout Attempt, _ lease: AccountLease, _ request: PageRequest, _ figures: Speed.Figures,
+        _ attempt: inout Attempt, _ lease: AccountLease, _ request: ReadingRequest, _ figures: Speed.Figures,
         cost: Int
     ) async throws {
         guard rhythm.isPaced else { return }
@@ -181,7 +179,9 @@ public struct ParseEngine: Sendable {
         }
         attempt.lookedAround = time.uptime
         var gives = try await store.isUrgentWaiting(for: attempt.task)
-        if !gives, isCrowded() { gives = try await store.isSomebodyWaiting(behind: attempt.task, at: time.now) }
+        if !gives, isCrowded() {
+            gives = try await store.isSomebodyWaiting(behind: attempt.task, at: time.now)
+        }
         guard gives else { return nil }
         if let lease = attempt.lease { try await lender.giveBack(lease, user: attempt.task.user) }
         attempt.lease = nil
@@ -246,9 +246,11 @@ public struct ParseEngine: Sendable {
         let reason: Waiting.Reason = attempt.waitsForTelegram ? .floodWait : .noAccount
         try await store.wait(
             attempt.task,
-            for: Waiting(reason, until: until, details: .object([
-                JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
-            ])), at: now)
+            for: Waiting(
+                reason, until: until,
+                details: .object([
+                    JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
+                ])), at: now)
         log.info("parse.waiting", ["task": .id(attempt.task.id), "until": .text(until.description)])
         return .waiting
     }
@@ -256,13 +258,14 @@ public struct ParseEngine: Sendable {
     // MARK: - What goes wrong
 
     private func meet(
-        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: PageRequest?
+        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: ReadingRequest?
     ) async throws -> Outcome? {
         log.info("parse.failure", ["task": .id(attempt.task.id), "failure": .error(failure)])
         switch failure {
         case .mustWait(let duration):
             attempt.waitsForTelegram = true
-            try await report("flood_wait", "", duration.wholeSecondsUp, &attempt)
+            // Told of the wait, account-manager lends it to nobody before it is over.
+            try await report("flood_wait", "", duration.wholeSecondsUp, &attempt, excludes: false)
             return nil
         case .accountTrouble(let type, let message):
             try await report(type, message, nil, &attempt)
@@ -300,18 +303,18 @@ public struct ParseEngine: Sendable {
 
     /// Tells account-manager, which decides what becomes of the account, and goes on with another.
     private func report(
-        _ type: String, _ message: String, _ seconds: Int64?, _ attempt: inout Attempt
+        _ type: String, _ message: String, _ seconds: Int64?, _ attempt: inout Attempt, excludes: Bool = true
     ) async throws {
         if let lease = attempt.lease {
             try await lender.report(
                 type, message: message, seconds: seconds, of: lease, user: attempt.task.user)
         }
-        try await letGo(&attempt)
+        try await letGo(&attempt, excludes: excludes)
     }
 
-    private func letGo(_ attempt: inout Attempt) async throws {
+    private func letGo(_ attempt: inout Attempt, excludes: Bool = true) async throws {
         guard let lease = attempt.lease else { return }
-        attempt.excluded.append(lease.account)
+        if excludes { attempt.excluded.append(lease.account) }
         attempt.lease = nil
         try await lender.giveBack(lease, user: attempt.task.user)
         attempt.task = try await store.forgetLease(attempt.task)

@@ -257,6 +257,10 @@ extension ParseStore {
         public var people = 0
         public var messages = 0
         public var tasks = 0
+        /// How else the results knew the person.
+        public var platformIDs: [String] = []
+        public var usernames: [String] = []
+        public var phones: [String] = []
     }
 
     /// Erases a person from all results, or from those of one user: by number, username or phone, however
@@ -269,7 +273,7 @@ extension ParseStore {
         let owner: SQL = user.map { "task.user_id = \($0)" } ?? "TRUE"
         let found = try await database.run(
             """
-            SELECT DISTINCT person.task_no, person.platform_id
+            SELECT DISTINCT person.task_no, person.platform_id, person.username, person.phone
             FROM parse_people AS person JOIN parse_tasks AS task ON task.no = person.task_no
             WHERE \(owner) AND (person.platform_id = \(text) OR lower(person.username) = \(name)
                 OR person.phone = \(phone) OR person.phone = \(digits))
@@ -280,6 +284,9 @@ extension ParseStore {
         for row in found {
             let (task, id) = (try row.int64("task_no"), try row.text("platform_id"))
             tasks.insert(task)
+            erasure.platformIDs.append(id)
+            if let username = try row.optionalText("username") { erasure.usernames.append(username) }
+            if let phone = try row.optionalText("phone") { erasure.phones.append(phone) }
             let gone = try await database.transaction(isolation: .readCommitted, timeout: .minutes(5)) {
                 transaction in
                 let people = try transaction.run(

@@ -60,7 +60,9 @@ extension ParseStore {
     }
 
     /// Reading begins, or goes on, with this account.
-    public func begin(_ task: ParseTask, with lease: AccountLease, at now: Timestamp) async throws -> ParseTask {
+    public func begin(_ task: ParseTask, with lease: AccountLease, at now: Timestamp) async throws
+        -> ParseTask
+    {
         try await changed(
             task,
             """
@@ -172,6 +174,12 @@ extension ParseStore {
         ).affected > 0
     }
 
+    /// The account a task still names that nobody works on, whether it is deleted or not.
+    public func leaseLeft(by task: ParseTask) async throws -> AccountLease? {
+        let rows = try await database.run("SELECT lease FROM parse_tasks WHERE no = \(task.number)")
+        return AccountLease(stored: try rows.first?.optionalJSON("lease"))
+    }
+
     /// When the next task is due that is not yet; nil where none is.
     public func nextDue(after now: Timestamp) async throws -> Timestamp? {
         try await database.run(
@@ -182,6 +190,18 @@ extension ParseStore {
                 AND (not_before > \(now) OR claimed_until > \(now))
             """
         )[0].optionalTimestamp("due")
+    }
+
+    /// An account of the user's that reads for us just now.
+    public func accountInUse(of user: Int64, at now: Timestamp) async throws -> String? {
+        let rows = try await database.run(
+            """
+            SELECT lease FROM parse_tasks
+            WHERE user_id = \(user) AND status = 'running' AND claimed_until > \(now) AND lease IS NOT NULL
+                AND deleted_at IS NULL
+            LIMIT 1
+            """)
+        return AccountLease(stored: try rows.first?.optionalJSON("lease"))?.account
     }
 
     // MARK: - The checkpoint

@@ -11,14 +11,14 @@ public protocol PlatformAdapter: Sendable {
     func community(_ written: String) -> CommunityLink?
 
     /// Reads one page. What was read before a failure comes with it.
-    func read(_ request: PageRequest, with account: String, for user: Int64) async throws -> ReadingPage
+    func read(_ request: ReadingRequest, with account: String, for user: Int64) async throws -> ReadingPage
 
     /// How many requests to the platform a page costs.
-    func cost(of request: PageRequest) -> Int
+    func cost(of request: ReadingRequest) -> Int
 }
 
 /// What is asked of a platform in one go.
-public struct PageRequest: Equatable, Sendable {
+public struct ReadingRequest: Equatable, Sendable {
     public enum What: Equatable, Sendable {
         /// The community itself and its newest message.
         case look

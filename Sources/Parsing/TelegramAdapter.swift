@@ -11,12 +11,12 @@ public struct TelegramAdapter: PlatformAdapter {
     public func community(_ written: String) -> CommunityLink? { CommunityLink(written) }
 
     /// The thread of a post is looked up before it is read.
-    public func cost(of request: PageRequest) -> Int {
+    public func cost(of request: ReadingRequest) -> Int {
         if case .comments = request.what { request.pages + 1 } else { request.pages }
     }
 
     public func read(
-        _ request: PageRequest, with account: String, for user: Int64
+        _ request: ReadingRequest, with account: String, for user: Int64
     ) async throws -> ReadingPage {
         let place = ReadingClient.Place(user: user, account: account, community: request.community.address)
         let amount = ReadingClient.Amount(
@@ -166,9 +166,11 @@ extension MessageRecord {
         ordinal = message.chatID < -1_000_000_000_000 ? message.number : nil
         chatID = String(message.chatID)
         editedAt = message.editedAt
-        author = message.author.map(PersonRecord.init) ?? message.senderID.map {
-            PersonRecord(platformID: String($0))
-        }
+        author =
+            message.author.map(PersonRecord.init)
+            ?? message.senderID.map {
+                PersonRecord(platformID: String($0))
+            }
         authorChatID = message.senderChatID.map { String($0) }
         signature = ForeignText.name(message.signature)
         isEvent = !Self.written.contains(message.kind)

@@ -10,6 +10,8 @@ public struct PeopleColumns: Sendable, Equatable {
     /// For each role the columns that hold it, the one that counts most first: the first that is not empty
     /// is the value.
     private var columns: [Role: [Int]] = [:]
+    /// Columns that are called no more than "id": Telegram's, or somebody's own count of rows.
+    private var bareIDs: [Int] = []
 
     public init() {}
 
@@ -32,6 +34,26 @@ public struct PeopleColumns: Sendable, Equatable {
             ranked[role, default: []].append((rank, column))
         }
         columns = ranked.mapValues { $0.sorted { ($0.rank, $0.column) < ($1.rank, $1.column) }.map(\.column) }
+        bareIDs = (ranked[.userID] ?? []).filter { $0.rank % 10 == Self.bareRank }.map(\.column)
+    }
+
+    private static let bareRank = 2
+
+    /// The same without columns called "id" that count rows: inviting number 17 of a list as Telegram's user
+    /// 17 would reach a stranger. Telegram's ids are neither small nor in order.
+    func withoutCounters(_ rows: some Sequence<SheetRow>) -> PeopleColumns {
+        var result = self
+        for column in bareIDs {
+            let values = rows.lazy.filter { $0.defect == nil }.prefix(200).compactMap { Int($0[column]) }
+            let numbers = Array(values)
+            guard let first = numbers.first, let last = numbers.last else { continue }
+            let climbs = zip(numbers, numbers.dropFirst()).allSatisfy { $0 < $1 }
+            let isCounter =
+                numbers.count == 1 ? first < 100_000 : climbs && last - first <= 10 * numbers.count
+            if isCounter { result.columns[.userID]?.removeAll { $0 == column } }
+        }
+        if result.columns[.userID]?.isEmpty == true { result.columns[.userID] = nil }
+        return result
     }
 
     /// The role, and how much the column counts among those that have it. A nested name
@@ -105,7 +127,7 @@ public struct PeopleColumns: Sendable, Equatable {
             && !cells.contains { cell in
                 switch ContactForm(cell) {
                 case .phone, .userID, .mention, .link, .email: true
-                case .word, .words, .nothing: false
+                case .word, .handle, .words, .nothing: false
                 }
             }
     }
@@ -140,17 +162,17 @@ public struct PeopleColumns: Sendable, Equatable {
                     .contact
                 } else if tallies.count == 1 {
                     .contact
-                } else if share(.word) >= 0.8, columns[.username] == nil {
-                    // Latin words without a blank, such as usernames are; a given name may look the same,
-                    // so a column of mentions later on takes it back.
+                } else if share(.handle) >= 0.5, share(.word, .handle) >= 0.8, columns[.username] == nil {
+                    // Words like `anna_88`. Plain ones may be given names or colours, and somebody is called
+                    // so in Telegram; a column of mentions later on takes it back.
                     .username
-                } else if share(.words, .word) >= 0.5, columns[.fullName] == nil {
+                } else if share(.words, .word, .handle) >= 0.5, columns[.fullName] == nil {
                     .fullName
                 } else {
                     nil
                 }
             guard let role else { continue }
-            if role == .username, share(.word) < 0.8, let earlier = columns[.username],
+            if role == .username, share(.word, .handle) < 0.8, let earlier = columns[.username],
                 earlier.allSatisfy({ (tallies[$0][.mention] ?? 0) + (tallies[$0][.link] ?? 0) == 0 })
             {
                 columns[.fullName] = columns[.fullName] ?? earlier
@@ -164,7 +186,9 @@ public struct PeopleColumns: Sendable, Equatable {
 
 /// What a text looks like, before anybody says what it is.
 enum ContactForm: Hashable {
-    case nothing, phone, userID, mention, link, email, word, words
+    case nothing, phone, userID, mention, link, email, words
+    /// One word of Latin letters, and one with digits or `_` among them.
+    case word, handle
 
     /// Digits alone: up to ten are an id, more are a phone number. Telegram's ids have ten digits today, and
     /// a phone number with its country has eleven or more nearly everywhere.
@@ -174,7 +198,9 @@ enum ContactForm: Hashable {
         var hasPlus = false
         var isPlainWord = true
         var isFirst = true
+        var hasUnderscore = false
         for byte in text.utf8 {
+            if byte == UInt8(ascii: "_") { hasUnderscore = true }
             switch byte {
             case 0x30...0x39: digits += 1
             case UInt8(ascii: "+") where isFirst: hasPlus = true
@@ -204,7 +230,7 @@ enum ContactForm: Hashable {
         {
             self = .email
         } else if isPlainWord, others > 0 {
-            self = .word
+            self = digits > 0 || hasUnderscore ? .handle : .word
         } else {
             self = .words
         }

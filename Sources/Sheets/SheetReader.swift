@@ -111,7 +111,7 @@ public actor SheetReader {
         var first = try gather()
         if let names = source.names {
             columns = names
-            roles = PeopleColumns(names: names)
+            roles = PeopleColumns(names: names).withoutCounters(first.map { Array($0) } ?? [])
         } else if let row = first?.first, row.defect == nil, PeopleColumns.isHeader(row.texts) {
             columns = row.texts
             roles = PeopleColumns(names: columns)
@@ -120,6 +120,7 @@ public actor SheetReader {
                     storage: rows.storage, range: rows.startIndex + 1..<rows.endIndex, columns: columns,
                     roles: roles)
             }
+            roles = roles.withoutCounters(first.map { Array($0) } ?? [])
         } else {
             hasHeader = false
             roles = PeopleColumns(guessedFrom: (first.map { Array($0.prefix(200)) }) ?? [])
@@ -149,6 +150,11 @@ public actor SheetReader {
         if let names = source.names, names.count != columns.count {
             columns = names
             roles = PeopleColumns(names: names)
+            let storage = gatherer.take()
+            let rows = SheetRows(
+                storage: storage, range: 0..<storage.marks.count, columns: names, roles: roles)
+            roles = roles.withoutCounters(rows)
+            return SheetRows(storage: storage, range: rows.range, columns: names, roles: roles)
         }
         let storage = gatherer.take()
         return SheetRows(

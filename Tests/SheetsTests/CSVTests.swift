@@ -101,6 +101,25 @@ import Testing
         #expect(list.lines == [1, 2])
     }
 
+    @Test func `may count its rows in a column called id, which is nobody's`() async throws {
+        let counted = try await read("id,username\n1,anna\n2,boris\n3,\n")
+        #expect(counted.roles[.userID].isEmpty)
+        let telegrams = try await read("id,username\n5012345678,anna\n412345678,boris\n")
+        #expect(telegrams.values(.userID) == ["5012345678", "412345678"])
+        let explicit = try await read("platform_id\n1\n2\n")
+        #expect(explicit.values(.userID) == ["1", "2"])
+        let json = try await read(#"[{"id":1,"username":"anna"},{"id":2,"username":"boris"}]"#)
+        #expect(json.roles[.userID].isEmpty)
+    }
+
+    @Test func `without a header takes plain words for nobody's username`() async throws {
+        let colours = try await read("red,5 m\nblue,6 m\n")
+        #expect(!colours.roles.canIdentify)
+        let handles = try await read("anna_88,Anna\nboris7,Boris\ncarl,Carl\n")
+        #expect(handles.values(.username) == ["anna_88", "boris7", "carl"])
+        #expect(handles.values(.fullName) == ["Anna", "Boris", "Carl"])
+    }
+
     @Test func `of one bare column holds contacts`() async throws {
         let list = try await read("anna_i\n+7 916 000-00-01\nhttps://t.me/boris\n123456789\n")
         #expect(list.values(.contact) == ["anna_i", "+7 916 000-00-01", "https://t.me/boris", "123456789"])

@@ -37,6 +37,10 @@ struct DemoStory: Sendable {
                 ["qr_link": .string(try code.text("qr_link"))])
             try await finishLogin(person, connection, password: account["password"]?.stringValue)
         }
+        // integration-service tells account-manager of them by itself.
+        while try await person.get("/api/account-manager/accounts/health").number("total") < chosen.count {
+            try await platform.skip(to: platform.time.now + .seconds(1))
+        }
         let list = try await person.get("/api/integrations/telegram/accounts?page_size=100")
         let passwords = chosen.count { $0["kind"] == "two_factor" }
         pen.line(
@@ -72,11 +76,12 @@ struct DemoPen: Sendable {
     func chapter(_ text: String) { Convoke.printLine("\n\(text)") }
     func line(_ text: String) { Convoke.printLine("  \(text)") }
 
-    /// A line with the time in the story: day and hour since its beginning.
-    func line(at moment: Timestamp, _ text: String) {
+    func line(at moment: Timestamp, _ text: String) { Convoke.printLine("  \(clock(moment))  \(text)") }
+
+    /// Day and hour since the story's beginning.
+    func clock(_ moment: Timestamp) -> String {
         let minutes = (moment - start).milliseconds / 60_000
-        let (day, hour, minute) = (minutes / 1440 + 1, minutes / 60 % 24, minutes % 60)
         let padded = { (number: Int64) in number < 10 ? "0\(number)" : "\(number)" }
-        Convoke.printLine("  day \(day) \(padded(hour)):\(padded(minute))  \(text)")
+        return "day \(minutes / 1440 + 1) \(padded(minutes / 60 % 24)):\(padded(minutes % 60))"
     }
 }
