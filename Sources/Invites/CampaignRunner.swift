@@ -418,7 +418,9 @@ public struct CampaignRunner: Sendable {
     // MARK: - Accounts
 
     /// An account that may invite in this community; nil when the task has to wait, which is noted.
-    private func lease(for task: InviteTask, first: InviteTarget, _ lane: String) async throws -> LeasedAccount? {
+    private func lease(for task: InviteTask, first: InviteTarget, _ lane: String) async throws
+        -> LeasedAccount?
+    {
         let action = task.action(for: first)
         for _ in 0..<200 {
             let now = time.now
