@@ -150,8 +150,10 @@ let package = Package(
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
-                "Telegram", "Parsing", "ParsingServiceWiring", "AccountManagerWiring", "IntegrationServiceWiring",
+                "AccountManagerWiring", "Accounts", "CCurl", "CRabbitMQ", "CSodium", "GatewayWiring",
+                "IntegrationServiceWiring", "InviteServiceWiring", "Invites", "Parsing",
+                "ParsingServiceWiring",
+                "Sandbox", "ServiceKit", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 

@@ -6,9 +6,8 @@ import ServiceKit
 /// Sends for a worker whenever a task is due. That a look was lost is noticed by the next round: a task is due
 /// again a minute after it was sent for, until somebody has written down when it really is.
 struct CampaignWaker: Service {
-    static let interval: Duration = .milliseconds(400)
-
     let name = "campaign-waker"
+    let interval: Duration
     let store: InviteStore
     let bell: CampaignBell
     let readiness: Readiness
@@ -25,7 +24,7 @@ struct CampaignWaker: Service {
             } catch  where !(error is CancellationError) {
                 log.warning("campaign-waker.failed", ["error": .error(error)])
             }
-            try await time.sleep(for: Self.interval)
+            try await time.sleep(for: interval)
         }
     }
 }

@@ -71,7 +71,7 @@ struct ErasureDesk: Sendable {
             }
             let answer = try await peers.ask(
                 service, .post, "/internal/privacy/erase", onBehalfOf: .acting(for: user), body: wish.json,
-                deadline: .seconds(30))
+                deadline: .seconds(60))
             let json = (try? await answer.json(limit: 1 << 20)) ?? .null
             switch answer.status {
             case 200:
@@ -83,7 +83,7 @@ struct ErasureDesk: Sendable {
                         service, .done, Dictionary(erased, uniquingKeysWith: { first, _ in first })),
                     json["known"].map { ErasureWish(json: $0) } ?? ErasureWish()
                 )
-            // A service without this order keeps nobody; one that is too old to know it is updated with us.
+            // A service without this order keeps nobody; one too old to know it is updated with us.
             case 404, 405: return (ErasureReceipt.Line(service, .nothingKept), ErasureWish())
             default: return (ErasureReceipt.Line(service, .pending), ErasureWish())
             }

@@ -65,7 +65,7 @@ struct InviteParts: Sendable {
         let bell = CampaignBell(broker: context.broker, time: time, random: random)
         workers = [
             CampaignWaker(
-                store: store, bell: bell, readiness: context.readiness, time: time, log: log),
+                interval: settings.wakeInterval, store: store, bell: bell, readiness: context.readiness, time: time, log: log),
             CampaignWorker(
                 runner: runner, store: store, bell: bell, broker: context.broker,
                 concurrency: settings.concurrency,

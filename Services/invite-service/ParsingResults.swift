@@ -14,7 +14,7 @@ struct ParsingResults: Sendable {
         of task: String, _ filters: [(name: String, value: String)], for user: Int64,
         _ body: ([JSONValue]) async throws -> Void
     ) async throws {
-        var query = "format=ndjson"
+        var query = "format=ndjson&kind=people"
         for filter in filters { query += "&\(percentEncoded(filter.name))=\(percentEncoded(filter.value))" }
         let response: ClientResponse
         do {

@@ -177,6 +177,17 @@ extension InviteStore {
             """)
     }
 
+    /// How many others are sending for a task just now.
+    public func holders(of task: Int64, besides worker: String, at now: Timestamp) async throws -> Int {
+        try await database.run(
+            """
+            SELECT COUNT(DISTINCT held_by) AS count FROM invite_targets
+            WHERE task_id = \(task) AND status IN ('claimed', 'sending') AND held_until > \(now)
+                AND held_by <> \(worker)
+            """
+        ).first?.int("count") ?? 0
+    }
+
     // MARK: - Sending
 
     /// Marks a target as being sent to, with its attempt: from here on a crash leaves it in doubt. Refused

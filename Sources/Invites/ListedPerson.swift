@@ -219,18 +219,21 @@ public struct ParseResultPerson: Sendable {
     public let person: ListedPerson?
 
     public init(_ result: JSONValue) {
-        let platform = Self.object(result["platform_specific_data"])
+        // A message's own number is nobody's: of one, the author alone counts.
+        let isMessage = result["kind"]?.stringValue == "message"
+        let own: JSONValue = isMessage ? [:] : result
+        let platform = isMessage ? [:] : Self.object(result["platform_specific_data"])
         func first(_ values: JSONValue?...) -> [String] { values.compactMap(Self.text) }
         func read<Value>(_ texts: [String], _ parse: (String) -> Value?) -> Value? {
             // A field that holds something else does not hide the next one.
             for text in texts { if let value = parse(text) { return value } }
             return nil
         }
-        let username = read(first(result["username"], platform["username"], result["author_username"])) {
+        let username = read(first(own["username"], platform["username"], result["author_username"])) {
             PersonIdentity.username($0)
         }
         let phone = read(first(platform["phone"], result["author_phone"])) { PersonIdentity.phone($0) }
-        let id = read(first(result["platform_id"], platform["user_id"], result["author_id"])) {
+        let id = read(first(own["platform_id"], platform["user_id"], result["author_id"])) {
             PersonIdentity.platformID($0)
         }
         guard username != nil || phone != nil || id != nil else {
@@ -239,7 +242,7 @@ public struct ParseResultPerson: Sendable {
         }
         let parts = [Self.text(platform["first_name"]), Self.text(platform["last_name"])].compactMap { $0 }
         let names =
-            first(result["display_name"]) + (parts.isEmpty ? [] : [parts.joined(separator: " ")])
+            first(own["display_name"]) + (parts.isEmpty ? [] : [parts.joined(separator: " ")])
             + first(result["author_name"])
         person = ListedPerson(
             PersonIdentity(username: username, phone: phone, platformID: id),

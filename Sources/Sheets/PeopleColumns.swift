@@ -127,7 +127,7 @@ public struct PeopleColumns: Sendable, Equatable {
             && !cells.contains { cell in
                 switch ContactForm(cell) {
                 case .phone, .userID, .mention, .link, .email: true
-                case .word, .words, .nothing: false
+                case .word, .handle, .words, .nothing: false
                 }
             }
     }
@@ -162,17 +162,17 @@ public struct PeopleColumns: Sendable, Equatable {
                     .contact
                 } else if tallies.count == 1 {
                     .contact
-                } else if share(.word) >= 0.8, columns[.username] == nil {
-                    // Latin words without a blank, such as usernames are; a given name may look the same,
-                    // so a column of mentions later on takes it back.
+                } else if share(.handle) >= 0.5, share(.word, .handle) >= 0.8, columns[.username] == nil {
+                    // Words like `anna_88`. Plain ones may be given names or colours, and somebody is called
+                    // so in Telegram; a column of mentions later on takes it back.
                     .username
-                } else if share(.words, .word) >= 0.5, columns[.fullName] == nil {
+                } else if share(.words, .word, .handle) >= 0.5, columns[.fullName] == nil {
                     .fullName
                 } else {
                     nil
                 }
             guard let role else { continue }
-            if role == .username, share(.word) < 0.8, let earlier = columns[.username],
+            if role == .username, share(.word, .handle) < 0.8, let earlier = columns[.username],
                 earlier.allSatisfy({ (tallies[$0][.mention] ?? 0) + (tallies[$0][.link] ?? 0) == 0 })
             {
                 columns[.fullName] = columns[.fullName] ?? earlier
@@ -186,7 +186,9 @@ public struct PeopleColumns: Sendable, Equatable {
 
 /// What a text looks like, before anybody says what it is.
 enum ContactForm: Hashable {
-    case nothing, phone, userID, mention, link, email, word, words
+    case nothing, phone, userID, mention, link, email, words
+    /// One word of Latin letters, and one with digits or `_` among them.
+    case word, handle
 
     /// Digits alone: up to ten are an id, more are a phone number. Telegram's ids have ten digits today, and
     /// a phone number with its country has eleven or more nearly everywhere.
@@ -196,7 +198,9 @@ enum ContactForm: Hashable {
         var hasPlus = false
         var isPlainWord = true
         var isFirst = true
+        var hasUnderscore = false
         for byte in text.utf8 {
+            if byte == UInt8(ascii: "_") { hasUnderscore = true }
             switch byte {
             case 0x30...0x39: digits += 1
             case UInt8(ascii: "+") where isFirst: hasPlus = true
@@ -226,7 +230,7 @@ enum ContactForm: Hashable {
         {
             self = .email
         } else if isPlainWord, others > 0 {
-            self = .word
+            self = digits > 0 || hasUnderscore ? .handle : .word
         } else {
             self = .words
         }

@@ -127,38 +127,34 @@ import Testing
     }
 }
 
-@Suite struct `Time of a changing pace` {
+@Suite struct `Time that can be skipped` {
     private let machine = ManualTime(Timestamp("2025-08-24T10:00:00Z") ?? .epoch)
     private let start = Timestamp("2025-08-24T10:00:00Z") ?? .epoch
 
-    @Test func `goes on from where it was when its pace changes`() {
-        let time = PacedTime(origin: start, machine: machine)
+    @Test func `goes on after a jump from where it has landed, and never back`() {
+        let time = SkippableTime(origin: start, machine: machine)
         machine.advance(by: .seconds(2))
         #expect(time.now == start + .seconds(2))
-        time.run(3600)
-        #expect(time.now == start + .seconds(2))
-        machine.advance(by: .seconds(1))
+        time.skip(.hours(1))
         #expect(time.now == start + .seconds(3602))
-        time.run(1)
         machine.advance(by: .seconds(1))
+        #expect(time.uptime == .seconds(3603))
+        time.skip(.seconds(-10))
         #expect(time.uptime == .seconds(3603))
     }
 
-    @Test func `wakes a sleeper who lay down at another pace`() async throws {
-        let time = PacedTime(origin: start, machine: machine)
+    @Test func `wakes a sleeper whose time is skipped, and leaves the machine's time alone`() async throws {
+        let time = SkippableTime(origin: start, machine: machine)
         async let slept: Void = time.sleep(for: .hours(1))
         await machine.waitForSleepers(1)
-        time.run(3600)
-        for _ in 0..<101 {
-            machine.advance(by: .milliseconds(10))
-            if time.uptime < .hours(1) { await machine.waitForSleepers(1) }
-        }
+        time.skip(.hours(2))
+        machine.advance(by: .milliseconds(10))
         try await slept
-        #expect(time.uptime >= .hours(1))
+        #expect(time.machine.uptime == .milliseconds(10))
     }
 
     @Test func `lets a cancelled sleeper go`() async throws {
-        let time = PacedTime(origin: start, machine: machine)
+        let time = SkippableTime(origin: start, machine: machine)
         let sleeper = Task { try await time.sleep(for: .hours(1)) }
         await machine.waitForSleepers(1)
         sleeper.cancel()

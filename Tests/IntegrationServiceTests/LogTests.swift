@@ -233,8 +233,13 @@ import Testing
 }
 
 @Suite struct `Forgetting a person` {
-    @Test(arguments: ["@Boris", "https://t.me/boris", "+15550000012", "15550000012", "12"])
-    func `erases what an account left behind, and only of its user`(identifier: String) async throws {
+    @Test(
+        arguments: [
+            ["identifier": "@Boris"], ["identifier": "https://t.me/boris"], ["identifier": "+15550000012"],
+            ["identifier": "15550000012"], ["identifier": "12"], ["usernames": ["boris"]],
+            ["phones": ["+15550000012"]], ["phones": ["15550000012"]], ["user_ids": [12]],
+        ] as [JSONValue])
+    func `erases what an account left behind, and only of its user`(erase: JSONValue) async throws {
         let telegram = ScriptedTelegram()
         telegram.add(person: 11, "anna", phone: "15550000011")
         telegram.add(person: 12, "boris", phone: "15550000012")
@@ -251,7 +256,6 @@ import Testing
             ]
             let path = "/api/v1/telegram/invites/accounts/\(account)/invite"
             #expect(await run.user(1).post(path, send)["status"] == "success")
-            let erase: JSONValue = ["identifier": .string(identifier)]
             let foreign = await run.worker(for: 2).post("/internal/privacy/erase", erase)["erased"]
             for kind in ["accounts", "logins", "sends", "log_lines"] {
                 #expect(foreign[kind] == 0, "\(kind)")

@@ -52,6 +52,7 @@ final class Town: Sendable {
         let queues: (any Database)?
         let task: Task<Void, any Error>
         let isDead = Mutex(false)
+        let exchanges = Mutex<[ObjectIdentifier: Exchange]>([:])
 
         init(
             _ service: AssembledService, _ resources: ProcessResources, _ broker: any Broker,
@@ -82,7 +83,7 @@ final class Town: Sendable {
         for name in Name.allCases {
             var values = [
                 "DATA_DIR": try await TestServers.directory(), "LOG_LEVEL": "warning",
-                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400",
+                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400", "INVITE_WAKE_MILLISECONDS": "20",
             ]
             if ground == .real, servers[name] == nil {
                 values["DATABASE_URL"] = try await TestServers.postgres()
@@ -145,11 +146,24 @@ final class Town: Sendable {
     func kill(_ name: Name) async {
         guard let run = runs.withLock({ $0.removeValue(forKey: name) }) else { return }
         run.isDead.withLock { $0 = true }
+        for exchange in run.exchanges.withLock({ Array($0.values) }) { exchange.settle(nil) }
         run.task.cancel()
         await run.service.context.database.close()
         await run.broker.close()
         await run.queues?.close()
-        _ = await run.task.result
+        // What it still waits for at Telegram ends by its deadline, which somebody has to let come.
+        let ended = Mutex(false)
+        async let end: Void = {
+            _ = await run.task.result
+            ended.withLock { $0 = true }
+        }()
+        var rounds = 0
+        while !ended.withLock({ $0 }) {
+            try? await SystemTime().sleep(for: .milliseconds(5))
+            rounds += 1
+            if rounds % 20 == 0 { time.advance(by: .seconds(1)) }
+        }
+        await end
         await run.resources.cache.close()
         await run.resources.ownClient.shutdown()
     }
@@ -294,25 +308,29 @@ final class Town: Sendable {
         let start = time.now
         let clock = SystemTime()
         var quiet = 0
+        var seen: TaskOutlook?
+        var same = 0
         while true {
             try await meanwhile()
             guard let store = try? store, let outlook = try? await store.outlook(task, at: time.now) else {
                 try await clock.sleep(for: .milliseconds(5))
-                time.advance(by: .milliseconds(1100))
                 continue
             }
             if statuses.contains(outlook.task.status) { return }
+            try #require(outlook.task.status != .pending, "it was never started")
             try #require(time.now - start < limit, "no end in sight: \(outlook)")
-            let wake = try await store.wakeAt(task)
+            let wake = try? await store.wakeAt(task)
             let isBusy = outlook.held > 0 || wake.map { $0 <= time.now + .milliseconds(1) } ?? false
+            same = outlook == seen ? same + 1 : 0
+            seen = outlook
             quiet = isBusy ? 0 : quiet + 1
             if quiet >= 3, let wake {
                 quiet = 0
                 time.advance(by: max(.milliseconds(1), min(wake - time.now, .minutes(10))))
-            } else if isBusy, outlook.held > 0,
-                outlook.nextExpiry.map({ $0 < time.now + .seconds(30) }) ?? false
-            {
-                time.advance(by: .seconds(31))
+            } else if same > 100, let expiry = outlook.nextExpiry ?? wake {
+                // Whoever held them has been killed.
+                same = 0
+                time.advance(by: max(.seconds(1), expiry - time.now + .milliseconds(1)))
             }
             try await clock.sleep(for: .milliseconds(2))
         }
@@ -323,6 +341,42 @@ extension InviteStore {
     func wakeAt(_ task: Int64) async throws -> Timestamp? {
         try await database.run("SELECT wake_at FROM invite_tasks WHERE id = \(task)").first?
             .optionalTimestamp("wake_at")
+    }
+}
+
+/// One request and what becomes of it.
+final class Exchange: Sendable {
+    private enum State {
+        case open
+        case awaited(CheckedContinuation<Response?, Never>)
+        case settled(Response?)
+    }
+    private let state = Mutex(State.open)
+
+    func settle(_ response: Response?) {
+        let waiter: CheckedContinuation<Response?, Never>? = state.withLock { state in
+            switch state {
+            case .settled: return nil
+            case .open:
+                state = .settled(response)
+                return nil
+            case .awaited(let waiter):
+                state = .settled(response)
+                return waiter
+            }
+        }
+        waiter?.resume(returning: response)
+    }
+
+    func response() async -> Response? {
+        await withCheckedContinuation { waiter in
+            let settled: Response?? = state.withLock { state in
+                if case .settled(let response) = state { return .some(response) }
+                state = .awaited(waiter)
+                return nil
+            }
+            if let settled { waiter.resume(returning: settled) }
+        }
     }
 }
 
@@ -344,8 +398,21 @@ private final class Wire: HTTPSending {
         let asked = Request(
             request.method, String(parts.first ?? "/"), query: Query(parts.count > 1 ? String(parts[1]) : ""),
             headers: headers, body: request.body)
-        var response = run.service.router.answerAtOnce(asked)
-        if response == nil { response = await run.service.router.answer(asked) }
+        let exchange = Exchange()
+        run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = exchange }
+        defer { run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = nil } }
+        // A caller that is gone, or whose service is, waits no longer, whatever the other side still does.
+        Task.detached {
+            var response = run.service.router.answerAtOnce(asked)
+            if response == nil { response = await run.service.router.answer(asked) }
+            exchange.settle(response)
+        }
+        let response = await withTaskCancellationHandler {
+            await exchange.response()
+        } onCancel: {
+            exchange.settle(nil)
+        }
+        try Task.checkCancellation()
         guard let response, !run.isDead.withLock({ $0 }) else {
             throw ClientError.inDoubt(reason: "the connection is gone")
         }
@@ -380,3 +447,4 @@ func withTown(
     await town.stopAll()
     try result.get()
 }
+

@@ -112,6 +112,14 @@ import Testing
         #expect(json.roles[.userID].isEmpty)
     }
 
+    @Test func `without a header takes plain words for nobody's username`() async throws {
+        let colours = try await read("red,5 m\nblue,6 m\n")
+        #expect(!colours.roles.canIdentify)
+        let handles = try await read("anna_88,Anna\nboris7,Boris\ncarl,Carl\n")
+        #expect(handles.values(.username) == ["anna_88", "boris7", "carl"])
+        #expect(handles.values(.fullName) == ["Anna", "Boris", "Carl"])
+    }
+
     @Test func `of one bare column holds contacts`() async throws {
         let list = try await read("anna_i\n+7 916 000-00-01\nhttps://t.me/boris\n123456789\n")
         #expect(list.values(.contact) == ["anna_i", "+7 916 000-00-01", "https://t.me/boris", "123456789"])

@@ -56,7 +56,7 @@ struct DemoAudience: Sendable {
                 )
                 return task
             case "failed", "cancelled": throw DemoFailure("the community could not be read: \(now)")
-            default: try await platform.hurry(until: nil)
+            default: try await platform.skip(to: platform.time.now + .seconds(1))
             }
         }
     }

@@ -47,6 +47,8 @@ struct DemoCampaign: Sendable {
             [
                 "parsing_task_id": .string(audience.parseTask),
                 "consent_basis": "members of our own talk group",
+                // Without a name only the account that has read them could find them again.
+                "filters": ["has_username": true],
             ])
         pen.line(
             "from the community: \(try parsed.number("imported_count")) imported, "
@@ -100,7 +102,7 @@ struct DemoCampaign: Sendable {
     private func follow(_ task: Int64) async throws {
         var state = Troubles()
         while true {
-            let status = try await person.get("/api/invite/tasks/\(task)/status")
+            let status = try await person.get("/api/invite/tasks/\(task)")
             try await tellSwitches(task, &state)
             guard status["finished_at"]?.stringValue == nil else {
                 pen.line(
@@ -111,13 +113,13 @@ struct DemoCampaign: Sendable {
             }
             try await trouble(after: status["counts"]?.number("attempted") ?? 0, &state)
             guard let next = status["next_action_at"]?.stringValue.flatMap({ Timestamp($0) }),
-                next > platform.time.now + .seconds(5)
+                next > platform.time.now + .seconds(5), status["in_flight"]?.intValue ?? 0 == 0
             else {
                 try await SystemTime().sleep(for: .milliseconds(10))
                 continue
             }
             tellWait(status, until: next, &state)
-            try await platform.hurry(until: next)
+            try await platform.skip(to: next)
         }
     }
 
@@ -130,7 +132,13 @@ struct DemoCampaign: Sendable {
         pen.line(
             at: platform.time.now,
             "\(counts?["attempted"]?.intValue ?? 0) tried, \(counts?["accepted"]?.intValue ?? 0) accepted; "
-                + "\(status["waiting_for"]?["message"]?.stringValue ?? "waiting"), until \(pen.clock(next))")
+                + "\(waiting(status)), until \(pen.clock(next))")
+    }
+
+    /// Why, without the moment: that is told in the story's own days.
+    private func waiting(_ status: JSONValue) -> String {
+        let message = status["waiting_for"]?["message"]?.stringValue ?? "waiting"
+        return message.firstRange(of: ", until").map { String(message[..<$0.lowerBound]) } ?? message
     }
 
     private func tellSwitches(_ task: Int64, _ state: inout Troubles) async throws {
@@ -154,8 +162,12 @@ struct DemoCampaign: Sendable {
             "\(try stats.number("target_count")) people: \(try counts.number("attempted")) tried, "
                 + "\(accepted) accepted by Telegram, \(try counts.number("refused")) refused, "
                 + "\(try counts.number("verified")) seen among the members afterwards")
+        let words = try await reasons(task)
         for reason in stats["by_error"]?.objectValue ?? [] {
-            pen.line("    \(reason.name): \(reason.value)")
+            let count = (reason.value.objectValue ?? []).reduce(0) { $0 + ($1.value.intValue ?? 0) }
+            let why = words[reason.name] ?? reason.name
+            // The log begins with whom it is about; here it is about all of them.
+            pen.line("    \(count): \(why.firstRange(of: ": ").map { String(why[$0.upperBound...]) } ?? why)")
         }
         let ledger = try await platform.client.lines("\(platform.sandbox)/ledger").filter {
             $0["kind"] == "add_member" && $0["accepted"] == true
@@ -172,6 +184,24 @@ struct DemoCampaign: Sendable {
         else {
             throw DemoFailure("the books do not agree")
         }
+    }
+
+    /// Each reason in the words of the campaign's log.
+    private func reasons(_ task: Int64) async throws -> [String: String] {
+        var words: [String: String] = [:]
+        for action in ["INVITE_FAILED", "INVITE_SKIPPED"] {
+            var page: Int64 = 1
+            while true {
+                let lines = try await person.get(
+                    "/api/invite/tasks/\(task)/logs?action=\(action)&page_size=100&page=\(page)")
+                for line in lines["items"]?.arrayValue ?? [] {
+                    if let code = line["code"]?.stringValue { words[code] = try line.text("message") }
+                }
+                guard lines["has_next"] == true else { break }
+                page += 1
+            }
+        }
+        return words
     }
 
     private func acceptedByAuthority() async throws -> Int64 {

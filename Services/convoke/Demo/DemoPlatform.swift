@@ -11,9 +11,11 @@ import ServiceKit
 /// The whole platform in this process, on embedded defaults, with a simulated Telegram and a time that can be
 /// hurried.
 struct DemoPlatform: Sendable {
-    let time: PacedTime
+    let time: SkippableTime
     let door: String
     let sandbox: String
+    /// Where the process shows its metrics.
+    private let figures: String
     let client: any HTTPSending
 
     /// Runs `story` while the platform is up; stops the platform when the story has ended.
@@ -27,13 +29,14 @@ struct DemoPlatform: Sendable {
             "SANDBOX_PEOPLE": "6000", "SANDBOX_ACCOUNTS": "24", "SANDBOX_COMMUNITIES": "12",
             "WEB_ROOT": Environment.process.value("WEB_ROOT") ?? "", "LOG_LEVEL": "info",
         ])
-        let time = PacedTime(origin: SystemTime().now)
+        let time = SkippableTime(origin: SystemTime().now)
         let resources = try await ProcessResources.open(
             environment, for: Convoke.services, log: log, time: time)
         let services = try await processServices(Convoke.services, resources, log: log)
         let client = HTTPClient()
         let platform = DemoPlatform(
             time: time, door: "http://127.0.0.1:\(base)", sandbox: "http://127.0.0.1:\(base + 90)",
+            figures: "http://127.0.0.1:\(base + 2)",
             client: client)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await runAll(services, log: log) }
@@ -66,15 +69,25 @@ struct DemoPlatform: Sendable {
         }
     }
 
-    /// Lets time run until `moment`, or for a little while, as fast as the machine can follow: nothing is at work
-    /// meanwhile but waiting.
-    func hurry(until moment: Timestamp?) async throws {
-        let end = moment ?? time.now + .minutes(1)
-        time.run(Self.haste)
-        defer { time.run(1) }
-        while time.now < end { try await SystemTime().sleep(for: .milliseconds(2)) }
+    /// Skips to `moment`, once nobody is at work any more: whoever is would find half of their time gone.
+    func skip(to moment: Timestamp) async throws {
+        var quiet = 0
+        while quiet < 3 {
+            quiet = try await isQuiet() ? quiet + 1 : 0
+            try await SystemTime().sleep(for: .milliseconds(5))
+        }
+        time.skip(moment - time.now)
+        // Whoever was waiting for it gets up now.
+        try await SystemTime().sleep(for: .milliseconds(20))
     }
 
-    /// An hour in a third of a second.
-    private static let haste = 10_000.0
+    /// Whether no worker has a message in hand, as the platform's own figures say.
+    private func isQuiet() async throws -> Bool {
+        let answer = try await client.send(ClientRequest(.get, "\(figures)/metrics"))
+        let text = String(decoding: try await answer.body.collect(upTo: 8 << 20), as: UTF8.self)
+        return !text.split(separator: "\n").contains { line in
+            (line.hasPrefix("broker_in_flight{") || line.hasPrefix("broker_prefetched{"))
+                && !line.hasSuffix(" 0")
+        }
+    }
 }

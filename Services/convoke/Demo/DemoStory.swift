@@ -37,6 +37,10 @@ struct DemoStory: Sendable {
                 ["qr_link": .string(try code.text("qr_link"))])
             try await finishLogin(person, connection, password: account["password"]?.stringValue)
         }
+        // integration-service tells account-manager of them by itself.
+        while try await person.get("/api/account-manager/accounts/health").number("total") < chosen.count {
+            try await platform.skip(to: platform.time.now + .seconds(1))
+        }
         let list = try await person.get("/api/integrations/telegram/accounts?page_size=100")
         let passwords = chosen.count { $0["kind"] == "two_factor" }
         pen.line(
