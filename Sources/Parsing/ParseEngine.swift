@@ -137,7 +137,7 @@ public struct ParseEngine: Sendable {
 
         let page: ReadingPage
         do {
-            page = try await adapter.read(request, with: lease.account, for: attempt.task.user)
+            page = try await adapter.read(request, with: lease, for: attempt.task.user)
         } catch let failure as ReadingFailure {
             return try await meet(failure, &attempt, request)
         }
@@ -269,6 +269,11 @@ public struct ParseEngine: Sendable {
             return nil
         case .accountTrouble(let type, let message):
             try await report(type, message, nil, &attempt)
+            return nil
+        case .leaseLost:
+            // It is not ours to give back any more.
+            attempt.lease = nil
+            attempt.task = try await store.forgetLease(attempt.task)
             return nil
         case .noAccess(let message):
             attempt.noAccess = message

@@ -16,9 +16,11 @@ public struct TelegramAdapter: PlatformAdapter {
     }
 
     public func read(
-        _ request: ReadingRequest, with account: String, for user: Int64
+        _ request: ReadingRequest, with lease: AccountLease, for user: Int64
     ) async throws -> ReadingPage {
-        let place = ReadingClient.Place(user: user, account: account, community: request.community.address)
+        let place = ReadingClient.Place(
+            user: user, account: lease.account, community: request.community.address,
+            fencingToken: lease.fencingToken)
         let amount = ReadingClient.Amount(
             pageSize: request.size, pages: request.pages, since: request.since, until: request.until)
         do {
@@ -63,6 +65,7 @@ extension ReadingFailure {
     init(_ failure: ReadFailure) {
         switch failure.code {
         case "flood_wait": self = .mustWait(failure.retryAfter ?? .seconds(60))
+        case "lease_lost": self = .leaseLost
         case "peer_flood": self = .accountTrouble(type: "peer_flood", message: failure.original)
         case "account_frozen": self = .accountTrouble(type: "frozen", message: failure.original)
         case "account_disabled", "account_not_connected":
