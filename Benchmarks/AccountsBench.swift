@@ -18,6 +18,7 @@ extension Benchmark {
         try await ground.cycles(report)
         try await ground.checks(report)
         try await ground.records(report)
+        try await ground.plans(report)
         try await ground.latencies(report)
         try await ground.close()
     }
@@ -37,7 +38,7 @@ private struct AccountsGround: Sendable {
         let postgres = try await LocalPostgres(directory: folder.path + "/postgres").started()
         let redis = try await LocalRedis(directory: folder.path + "/redis", durability: .throwaway).started()
         let database = DatabaseLocation.postgres(Secret(postgres.url)).open(
-            "bench", PoolSettings(connections: 16, statementTimeout: .minutes(10)))
+            "bench", PoolSettings(connections: 16, statementTimeout: .minutes(10), keepsPlans: true))
         try await database.migrate(Migration.accounts, scope: "account-manager", at: SystemTime().now)
         let cache = RedisCache(RedisLocation(host: "127.0.0.1", port: redis.port))
         let manager = AccountManager(
@@ -127,7 +128,7 @@ private struct AccountsGround: Sendable {
             },
             limit: {
                 try redisBenchmark(
-                    redis.port, "--dbnum 3 -c 16 -n 100000 EVALSHA \(script.digest) 2 \(key) limits_revision")
+                    redis.port, "--dbnum 3 -c 16 -n 30000 EVALSHA \(script.digest) 2 \(key) limits_revision")
             },
             limitName: "redis-benchmark -c 16 with a script of the same reads")
     }
@@ -158,6 +159,31 @@ private struct AccountsGround: Sendable {
             },
             limit: { try await pgbench(script, mode: "prepared") },
             limitName: "pgbench -c 16 with insert and update in one transaction")
+    }
+
+    /// A plan is arithmetic: it should cost little beside reading the accounts it is about.
+    func plans(_ report: Report) async throws {
+        try await connect(user: 5, count: 100, from: 2_000_000)
+        let channel = try ChannelKey("sales")
+        let start = time.now
+        let found = try await manager.store.candidates(of: 5, limit: 2_000, at: start)
+        let candidates = found.accounts.map(\.candidate)
+        let request = PlanRequest(
+            channel: channel, invites: 10_000, start: start, accounts: candidates, newcomer: candidates[0])
+        try await report.ratio(
+            "plan of 10000 invites by 100 accounts", unit: "plans a second",
+            ours: {
+                try await report.callsPerSecond(callers: 1) { _ in
+                    precondition(Plan(request).isPossible, "a hundred accounts can do it")
+                }
+            },
+            limit: {
+                try await report.callsPerSecond(callers: 1) { _ in
+                    _ = try await manager.store.candidates(of: 5, limit: 2_000, at: start)
+                }
+            }, limitName: "reading the hundred accounts from PostgreSQL")
+        let plans = try await report.callsPerSecond(callers: 1) { _ in _ = Plan(request) }
+        await report.hold("a plan in under 100 ms: \(two(1000 / plans)) ms", plans > 10)
     }
 
     // MARK: - However many accounts there are
@@ -220,6 +246,8 @@ private struct AccountsGround: Sendable {
 
     private func pgbench(_ script: String, mode: String) async throws -> Double {
         let output = folder.path + "/pgbench.txt"
+        // Output is appended, and the first figure in it is the one that is read.
+        unlink(output)
         let status = try await ChildProcess.run(
             Command(
                 "/usr/bin/pgbench",

@@ -23,6 +23,8 @@ struct Bench {
         .brokerOutage,
         .accounts,
         .integration,
+        .imports,
+        .parsing,
     ]
 
     static func main() async throws {

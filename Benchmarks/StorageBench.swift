@@ -122,6 +122,8 @@ private struct ClientFailed: Error {
 }
 
 private func client(_ name: String, _ arguments: [String], output: String) async throws {
+    // Output is appended, and the first figure in it is the one that is read.
+    unlink(output)
     let status = try await ChildProcess.run(
         Command(
             "/usr/bin/\(name)", arguments, environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"],

@@ -1,6 +1,7 @@
 import Accounts
 import Core
 import HTTP
+import ServiceKit
 
 /// A name of a service that holds an account. It ends up in Redis and in logs.
 private func readService(_ fields: inout Fields) -> String {
@@ -270,6 +271,15 @@ extension Request {
     /// The user a request names has to be the caller, where the caller is one: others do not exist.
     func requireAccess(to user: Int64) throws {
         if let owner = try owner, owner != user { throw Problem.notFound }
+    }
+
+    /// What is about the whole installation is for its services and, in development mode, for whoever calls
+    /// without a token: the operator of the laptop. For everybody else it does not exist.
+    func requireOperator(_ mode: AuthMode) throws {
+        if try owner == nil { return }
+        guard mode == .dev, case .user(let user) = identity, user.tokenID.isEmpty else {
+            throw Problem.notFound
+        }
     }
 
     func account() throws -> AccountID {

@@ -10,7 +10,7 @@ import Storage
 extension ServiceDefinition {
     /// Leases of accounts and their limits.
     public static let accountManager = ServiceDefinition(
-        "account-manager", portOffset: 4, database: "integration_db",
+        "account-manager", portOffset: 4, database: "integration_db", pool: .accounts,
         queues: Upkeep.queues + [UserDeletion.queue(of: "account-manager")], migrations: Migration.accounts,
         contract: PackageResources.openapi_yaml,
         checkSettings: { environment, _ throws(ConfigurationError) in
@@ -33,7 +33,7 @@ extension ServiceDefinition {
 
     /// The periodic work alone, for a process of its own: `account-manager worker`.
     public static let accountManagerWorker = ServiceDefinition(
-        "account-manager-worker", portOffset: 14, database: "integration_db",
+        "account-manager-worker", portOffset: 14, database: "integration_db", pool: .accounts,
         queues: Upkeep.queues, contract: PackageResources.openapi_yaml
     ) { context in
         let settings = try AccountManagerSettings(from: context.environment)
@@ -47,6 +47,12 @@ extension ServiceDefinition {
                 + parts.workers,
             components: [parts.component])
     }
+}
+
+extension PoolSettings {
+    /// Every statement finds its rows by an index; planning the choice of an account anew for each lease
+    /// would cost three times the choice.
+    static let accounts = PoolSettings(keepsPlans: true)
 }
 
 /// What the service is made of, for the one that answers and the one that only works.
@@ -88,8 +94,10 @@ struct AccountManagerParts: Sendable {
         register = { router in
             LeaseRoutes(manager: manager, time: time).register(on: &router)
             LimitRoutes(manager: manager, time: time).register(on: &router)
-            InsightRoutes(manager: manager, settings: settings, audit: audit, upkeep: upkeep, time: time)
-                .register(on: &router)
+            InsightRoutes(
+                manager: manager, settings: settings, audit: audit, upkeep: upkeep, authMode: authMode,
+                time: time
+            ).register(on: &router)
             OperatorRoutes(manager: manager, upkeep: upkeep, audit: audit, authMode: authMode, time: time)
                 .register(on: &router)
             InternalAccountRoutes(manager: manager, time: time).register(on: &router)

@@ -10,6 +10,7 @@ struct InsightRoutes: Sendable {
     let settings: AccountManagerSettings
     let audit: LimitAudit
     let upkeep: Upkeep
+    let authMode: AuthMode
     let time: any TimeSource
 
     func register(on router: inout Router) {
@@ -159,7 +160,7 @@ struct InsightRoutes: Sendable {
             status: request.query["status"], from: from, to: to, offset: page.offset, limit: page.size)
         let items: [JSONValue] = found.events.map { event in
             .object(present: [
-                "at": event.at.json, "user_id": .int(event.user),
+                "id": .int(event.id), "at": event.at.json, "user_id": .int(event.user),
                 "account_id": event.account.map { .string($0.description) }, "action": .string(event.action),
                 "status": .string(event.status), "details": event.details,
             ])
@@ -173,8 +174,9 @@ struct InsightRoutes: Sendable {
         return .json(Page(found.alerts, total: found.total, page))
     }
 
-    /// The reports are about the installation, so they are for its services and for an operator on a laptop.
+    /// The reports are about the installation, so they are for its services and for the operator on a laptop.
     func reports(_ request: Request) async throws -> Response {
+        try request.requireOperator(authMode)
         let page = try PageRequest(request.query)
         let found = try await upkeep.reports(offset: page.offset, limit: page.size)
         return .json(Page(found.reports, total: found.total, page))

@@ -171,9 +171,8 @@ struct Upkeep: Sendable {
     /// looked at it.
     @discardableResult
     func verify(at now: Timestamp, only user: Int64? = nil) async throws -> JSONValue {
-        let found = try await audit.run(from: now - settings.auditReach)
-        let mine = found.breaches.filter { user == nil || $0.user == user }
-        let new = try await audit.note(mine, at: now)
+        let found = try await audit.run(from: now - settings.auditReach, user: user)
+        let new = try await audit.note(found.breaches, at: now)
         var stopped: Set<AccountID> = []
         for breach in new {
             manager.breached(breach.limit)
@@ -188,14 +187,15 @@ struct Upkeep: Sendable {
         }
         return [
             "accounts": JSONValue(found.accounts), "entries": JSONValue(found.entries),
-            "breaches": JSONValue(mine.count), "new_breaches": JSONValue(new.count),
+            "breaches": JSONValue(found.breaches.count), "new_breaches": JSONValue(new.count),
             "stopped_accounts": .array(stopped.sorted().map { .string($0.description) }),
-            "details": .array(mine.prefix(100).map(\.json)),
+            "details": .array(found.breaches.prefix(100).map(\.json)),
         ]
     }
 
     /// Brings the settings' limits into force for all, and for all replicas.
     func applySettings(at now: Timestamp) async throws {
+        try await manager.store.noteRampUp(at: now)
         guard try await manager.store.tightening(.configuration) != settings.limits else { return }
         try await manager.tighten(.configuration, to: settings.limits, by: 0, at: now)
     }

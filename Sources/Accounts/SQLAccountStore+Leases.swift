@@ -4,7 +4,10 @@ public import Storage
 /// How many of the accounts that are free longest are compared by score. Among so many or fewer the choice is
 /// exactly the best one; among more it is the best of these, so that it costs the same for ten accounts and
 /// for a hundred thousand.
-private let window = 64
+///
+/// Written into the statement, because a limit that PostgreSQL does not know when it plans makes it plan anew
+/// for every call.
+private let window: StaticString = "64"
 
 extension SQLAccountStore {
     public func acquire(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount {
@@ -61,7 +64,7 @@ extension SQLAccountStore {
             UPDATE telegram_sessions
             SET locked = FALSE, locked_by = NULL, locked_until = 0, lease_id = NULL, released_lease_id = lease_id,
                 last_used_at = CASE WHEN last_used_at > \(now) THEN last_used_at ELSE \(now) END,
-                free_at = CASE WHEN free_at < \(now) THEN \(now) ELSE free_at END
+                free_at = CASE WHEN free_at < \(now.hour) THEN \(now.hour) ELSE free_at END
             """
         )
     }
@@ -207,7 +210,8 @@ extension Transaction {
                 SELECT setting, value FROM account_limits
                 WHERE scope IN ('everybody', 'configuration') OR (scope = 'user' AND subject = \(String(wish.user)))
                 """))
-        for _ in 0..<window {
+        // As many as one look compares.
+        for _ in 0..<64 {
             var claimed: StoredAccount?
             if let preferred = wish.preferred, !wish.excluded.contains(preferred) {
                 claimed = try claim(wish, "id = \(preferred)", id: id, limits, rampUp, at: now)
@@ -244,22 +248,38 @@ extension Dialect {
     /// One statement, so that no other holder comes between choosing an account and taking it.
     func claim(_ wish: Acquire, _ condition: SQL, _ channel: SQL, id: String, at now: Timestamp) -> SQL {
         let freeAt = wish.purpose.freeAt
+        let best: SQL = """
+            SELECT id FROM (
+                SELECT id, CASE WHEN usage_day >= \(now.day.number) THEN \(raw: wish.purpose.used) ELSE 0 END AS used,
+                    error_count AS errors, COALESCE(last_used_at, 0) AS last_used
+                FROM telegram_sessions
+                WHERE user_id = \(wish.user) AND is_active AND \(raw: freeAt) <= \(now) AND locked_until <= \(now)
+                    AND \(condition) AND NOT (\(wish.isExcluded)) AND \(channel)
+                ORDER BY \(raw: freeAt) LIMIT \(raw: window)
+            ) AS longest_free ORDER BY used, errors, last_used, id
+            """
         return """
             UPDATE telegram_sessions
             SET locked = TRUE, locked_by = \(wish.service), locked_at = \(now),
                 locked_until = \(now + wish.duration), lease_id = \(id), fencing_token = fencing_token + 1
-            WHERE id = (
-                SELECT session.id FROM (
-                    SELECT id, CASE WHEN usage_day >= \(now.day.number) THEN \(raw: wish.purpose.used) ELSE 0 END AS used,
-                        error_count AS errors, COALESCE(last_used_at, 0) AS last_used
-                    FROM telegram_sessions
-                    WHERE user_id = \(wish.user) AND is_active AND \(raw: freeAt) <= \(now) AND locked_until <= \(now)
-                        AND \(condition) AND NOT (\(wish.isExcluded)) AND \(channel)
-                    ORDER BY \(raw: freeAt) LIMIT \(window)
-                ) AS best JOIN telegram_sessions AS session ON session.id = best.id
-                WHERE session.locked_until <= \(now) AND session.\(raw: freeAt) <= \(now)
-                ORDER BY best.used, best.errors, best.last_used, best.id LIMIT 1 \(raw: skipSessions))
+            WHERE id = (\(firstFree(of: best, freeAt, at: now)))
             """
+    }
+
+    /// The first of these that nobody has taken meanwhile. PostgreSQL goes through them one by one and locks
+    /// the one it takes, so that of sixty-four only that one is looked up again.
+    private func firstFree(of best: SQL, _ freeAt: StaticString, at now: Timestamp) -> SQL {
+        switch self {
+        case .postgres:
+            """
+            SELECT taken.id FROM (\(best)) AS best CROSS JOIN LATERAL (
+                SELECT id FROM telegram_sessions
+                WHERE id = best.id AND locked_until <= \(now) AND \(raw: freeAt) <= \(now)
+                FOR UPDATE SKIP LOCKED) AS taken
+            LIMIT 1
+            """
+        case .sqlite: "\(best) LIMIT 1"
+        }
     }
 
     /// A channel's number as tightened for everybody and this user; an account's own is looked at afterwards.
@@ -283,19 +303,22 @@ extension Dialect {
                 """
         }
         return """
-            WITH claimed AS (\(claim(wish, "TRUE", channel, id: id, at: now)) RETURNING *)
-            SELECT claimed.*, (
-                    SELECT json_agg(json_build_array(action, channel, success, at) ORDER BY at) FROM account_ledger
-                    WHERE account_id = claimed.id AND at >= \(reach)) AS known_records,
+            \(claim(wish, "TRUE", channel, id: id, at: now))
+            RETURNING id, user_id, phone, is_active, connected_at, locked_by, locked_at, locked_until, lease_id,
+                released_lease_id, fencing_token, used_invites_today, used_messages_today, contacts_today, usage_day,
+                per_channel_invites, error_count, flood_wait_until, blocked_until, frozen_until, disabled_reason,
+                last_used_at, revision, (
+                    SELECT json_agg(json_build_array(action, channel, success, at)) FROM account_ledger
+                    WHERE account_id = telegram_sessions.id AND at >= \(reach)) AS known_records,
                 (
                     SELECT json_agg(json_build_array(id, action, channel, reserved_at)) FROM account_permits
-                    WHERE account_id = claimed.id AND expires_at > \(now) AND state = 'open') AS known_permits,
+                    WHERE account_id = telegram_sessions.id AND expires_at > \(now) AND state = 'open')
+                    AS known_permits,
                 (
                     SELECT json_agg(json_build_array(scope, setting, value)) FROM account_limits
                     WHERE scope IN ('everybody', 'configuration', 'revision')
                         OR (scope = 'user' AND subject = \(String(wish.user)))
-                        OR (scope = 'account' AND subject = CAST(claimed.id AS TEXT))) AS known_limits
-            FROM claimed
+                        OR (scope = 'account' AND subject = CAST(telegram_sessions.id AS TEXT))) AS known_limits
             """
     }
 }
@@ -387,13 +410,6 @@ extension Purpose {
 }
 
 extension Dialect {
-    fileprivate var skipSessions: StaticString {
-        switch self {
-        case .postgres: "FOR UPDATE OF session SKIP LOCKED"
-        case .sqlite: ""
-        }
-    }
-
     /// Successes into the channel for ever. A channel's key holds nothing that a path could be broken with.
     fileprivate func channelTotal(_ wish: Acquire) -> SQL {
         guard wish.purpose == .inviteCampaign, let channel = wish.channel?.description else { return "0" }

@@ -114,7 +114,7 @@ extension SQLAccountStore {
             SET locked = FALSE, locked_by = NULL, locked_until = 0, lease_id = NULL,
                 released_lease_id = \(lease),
                 last_used_at = CASE WHEN last_used_at > \(now) THEN last_used_at ELSE \(now) END,
-                free_at = CASE WHEN free_at < \(now) THEN \(now) ELSE free_at END
+                free_at = CASE WHEN free_at < \(now.hour) THEN \(now.hour) ELSE free_at END
             WHERE id = \(account) AND lease_id = \(lease) AND locked_by = \(service) AND locked_until > \(now)
                 AND \(mine) AND \(isRecorded)
             RETURNING user_id, fencing_token, locked_at

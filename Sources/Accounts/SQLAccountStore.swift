@@ -122,6 +122,27 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
         }
     }
 
+    /// Writes down the ramp-up that is in force, and since when, for whoever judges the ledger afterwards.
+    public func noteRampUp(at now: Timestamp) async throws {
+        let steps = rampUp.steps
+        try await database.transaction { transaction in
+            let known = try transaction.run(
+                "SELECT subject, value FROM account_limits WHERE scope = 'ramp_up'"
+            ).map { RampUp.Step(age: Int(try $0.text("subject")) ?? -1, percent: try $0.int("value")) }
+            guard known.sorted(by: { $0.age < $1.age }) != steps else { return }
+            try transaction.run("DELETE FROM account_limits WHERE scope = 'ramp_up'")
+            for step in steps {
+                // Another process with the same settings may be at it.
+                try transaction.run(
+                    """
+                    INSERT INTO account_limits (scope, subject, setting, value, changed_at)
+                    VALUES ('ramp_up', \(String(step.age)), 'daily_percent', \(step.percent), \(now))
+                    ON CONFLICT (scope, subject, setting) DO NOTHING
+                    """)
+            }
+        }
+    }
+
     /// What an operator chose for a scope.
     public func tightening(_ scope: LimitScope) async throws -> LimitsOverride {
         let values = try await database.transaction { try $0.tightening(scope) }
@@ -319,19 +340,21 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
 
     // MARK: - Upkeep
 
-    /// Marks leases that are over and forgets old permits. Nothing depends on it; returns how many of each.
+    /// Marks leases that are over and forgets old permits, of all accounts or of one user's. Nothing depends on
+    /// it; returns how many of each.
     ///
     /// Whose lease it was is kept until the next one: a holder who gives it back late still reports what it
     /// did, and that has to be counted.
-    public func tidy(at now: Timestamp) async throws -> (leases: Int, permits: Int) {
+    public func tidy(of user: Int64? = nil, at now: Timestamp) async throws -> (leases: Int, permits: Int) {
+        let mine: SQL = user.map { "user_id = \($0)" } ?? "TRUE"
         let leases = try await database.run(
-            """
-            UPDATE telegram_sessions SET locked = FALSE WHERE locked AND locked_until <= \(now)
-            """
+            "UPDATE telegram_sessions SET locked = FALSE WHERE locked AND locked_until <= \(now) AND \(mine)"
         ).affected
+        let theirs: SQL =
+            user.map { "account_id IN (SELECT id FROM telegram_sessions WHERE user_id = \($0))" } ?? "TRUE"
         // Kept for a day: a late report still finds when its permit ended.
         let permits = try await database.run(
-            "DELETE FROM account_permits WHERE expires_at < \(now - .days(1))"
+            "DELETE FROM account_permits WHERE expires_at < \(now - .days(1)) AND \(theirs)"
         ).affected
         return (leases, permits)
     }

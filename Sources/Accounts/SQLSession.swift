@@ -6,6 +6,12 @@ extension Int64 {
     static let farAway: Int64 = 253_402_300_799_999
 }
 
+extension Timestamp {
+    /// The hour's beginning: exact enough to order thousands of accounts by how long they have been idle, and
+    /// most leases then change no index, which is half of what giving one back costs.
+    var hour: Timestamp { Timestamp(milliseconds: milliseconds - milliseconds % 3_600_000) }
+}
+
 extension AccountID: SQLConvertible {
     public var sqlValue: SQLValue { .text(description) }
 }
@@ -370,7 +376,7 @@ extension Transaction {
 
     func saveLease(_ session: StoredAccount) throws {
         let lease = session.candidate.leases.current
-        let idleSince = session.candidate.lastUsed ?? .epoch
+        let idleSince = (session.candidate.lastUsed ?? .epoch).hour
         try run(
             """
             UPDATE telegram_sessions

@@ -55,6 +55,23 @@ public struct LimitAudit: Sendable {
         let value: Int64
         let since: Int64
     }
+    /// From `age` days after its connection on, an account may use `percent` of the daily limit.
+    private struct Gentle {
+        let age: Int64
+        let percent: Int64
+        let since: Int64
+    }
+    private struct Account {
+        let id: String
+        let user: Int64
+        let connectedAt: Int64
+    }
+    /// What holds for one account beside the table.
+    private struct Terms {
+        let tightened: [Tightening]
+        let rampUp: [Gentle]
+        let connectedAt: Int64
+    }
     private struct Entry {
         let id: Int64, action: String, channel: String?, success: Bool, at: Int64, summed: Bool
     }
@@ -69,14 +86,20 @@ public struct LimitAudit: Sendable {
 
     public init(_ database: any Database) { self.database = database }
 
-    /// Judges what was recorded from `from` on, of all accounts that did something since; totals for ever
-    /// are counted from the beginning.
-    public func run(from: Timestamp = .epoch, account: String? = nil) async throws -> Report {
+    /// Judges what was recorded from `from` on, of all accounts (of `user`) that did something since; totals
+    /// for ever are counted from the beginning.
+    public func run(from: Timestamp = .epoch, user: Int64? = nil) async throws -> Report {
         var report = Report()
         let tightened = try await tightenings()
-        var last = ""
+        let rampUp = tightened.flatMap { key, steps -> [Gentle] in
+            guard key.hasPrefix("ramp_up/"), let age = Int64(key.dropFirst("ramp_up/".count)) else {
+                return []
+            }
+            return steps.map { Gentle(age: age, percent: $0.value, since: $0.since) }
+        }.sorted { $0.age < $1.age }
+        var last = "00000000-0000-0000-0000-000000000000"
         while true {
-            let accounts = try await accounts(after: last, since: from, only: account)
+            let accounts = try await accounts(after: last, since: from, of: user)
             guard let final = accounts.last else { return report }
             last = final.id
             for found in accounts {
@@ -86,24 +109,28 @@ public struct LimitAudit: Sendable {
                 let own =
                     (tightened["everybody/"] ?? []) + (tightened["configuration/"] ?? [])
                     + (tightened["user/\(found.user)"] ?? []) + (tightened["account/\(found.id)"] ?? [])
-                report.breaches += judge(found.id, found.user, entries, own, from: from.milliseconds)
+                let terms = Terms(tightened: own, rampUp: rampUp, connectedAt: found.connectedAt)
+                report.breaches += judge(found, entries, terms, from: from.milliseconds)
             }
         }
     }
 
     private func accounts(
-        after last: String, since from: Timestamp, only: String?
-    ) async throws -> [(id: String, user: Int64)] {
-        let one: SQL = only.map { "id = \($0)" } ?? "TRUE"
-        let text: SQL = database.dialect == .postgres ? "CAST(id AS TEXT)" : "id"
+        after last: String, since from: Timestamp, of user: Int64?
+    ) async throws -> [Account] {
+        let mine: SQL = user.map { "user_id = \($0)" } ?? "TRUE"
         return try await database.run(
             """
-            SELECT \(text) AS name, user_id FROM telegram_sessions
-            WHERE \(text) > \(last) AND \(one) AND EXISTS (
+            SELECT id, user_id, connected_at FROM telegram_sessions
+            WHERE id > \(last) AND \(mine) AND EXISTS (
                 SELECT 1 FROM account_ledger WHERE account_id = telegram_sessions.id AND at >= \(from))
-            ORDER BY \(text) LIMIT 500
+            ORDER BY id LIMIT 500
             """, timeout: .minutes(2)
-        ).map { (try $0.text("name"), try $0.int64("user_id")) }
+        ).map {
+            Account(
+                id: try $0.text("id"), user: try $0.int64("user_id"),
+                connectedAt: try $0.int64("connected_at"))
+        }
     }
 
     /// What a window that begins before `from` may reach back to: two days, and the whole past of channels.
@@ -136,10 +163,10 @@ public struct LimitAudit: Sendable {
         return found
     }
 
-    private func numbers(_ action: String, _ tightened: [Tightening], at moment: Int64) -> Numbers? {
+    private func numbers(_ action: String, _ terms: Terms, at moment: Int64) -> Numbers? {
         guard var numbers = Self.shipped[action] else { return nil }
         // A permit that was taken before a limit was tightened may still be recorded for two minutes.
-        for one in tightened where one.since + 120_000 <= moment {
+        for one in terms.tightened where one.since + 120_000 <= moment {
             switch one.setting {
             case "\(action).daily": numbers.daily = min(numbers.daily, one.value)
             case "\(action).hourly": numbers.hourly = min(numbers.hourly, one.value)
@@ -151,12 +178,20 @@ public struct LimitAudit: Sendable {
             default: break
             }
         }
+        let day: Int64 = 86_400_000
+        let age = max(0, moment / day - terms.connectedAt / day)
+        let steps = terms.rampUp.filter { $0.since + 120_000 <= moment }
+        if let step = steps.last(where: { $0.age <= age }) ?? steps.first {
+            // A share is whole actions, and one at least where it is a share at all.
+            let share = numbers.daily * step.percent / 100
+            numbers.daily = step.percent > 0 && numbers.daily > 0 ? max(1, share) : 0
+        }
         return numbers
     }
 
     /// One walk over the entries of an account, in the order of time.
     private func judge(
-        _ account: String, _ user: Int64, _ entries: [Entry], _ tightened: [Tightening], from: Int64
+        _ account: Account, _ entries: [Entry], _ terms: Terms, from: Int64
     ) -> [Breach] {
         var breaches: [Breach] = []
         var days: [String: Int64] = [:]
@@ -167,12 +202,12 @@ public struct LimitAudit: Sendable {
         var latest: [String: Int64] = [:]
         var runs: [String: Int64] = [:]
         for entry in entries {
-            guard let limits = numbers(entry.action, tightened, at: entry.at) else { continue }
+            guard let limits = numbers(entry.action, terms, at: entry.at) else { continue }
             func check(_ name: String, _ found: Int64, _ allowed: Int64) {
                 guard found > allowed, entry.at >= from else { return }
                 breaches.append(
                     Breach(
-                        account: account, user: user, action: entry.action, limit: name,
+                        account: account.id, user: account.user, action: entry.action, limit: name,
                         channel: entry.channel,
                         found: found, allowed: allowed, at: Timestamp(milliseconds: entry.at), entry: entry.id
                     ))

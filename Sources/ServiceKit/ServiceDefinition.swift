@@ -12,6 +12,8 @@ public struct ServiceDefinition: Sendable {
     public let portOffset: Int
     /// The name of its database; `nil` for a service that keeps nothing.
     public let database: String?
+    /// How it speaks to its database.
+    let pool: PoolSettings
     /// The queues it publishes to or takes from.
     public let queues: [Queue]
     public let migrations: [Migration]
@@ -22,7 +24,8 @@ public struct ServiceDefinition: Sendable {
     let build: @Sendable (ServiceContext) async throws -> ServiceParts
 
     public init(
-        _ name: String, portOffset: Int, database: String? = nil, queues: [Queue] = [],
+        _ name: String, portOffset: Int, database: String? = nil,
+        pool: PoolSettings = PoolSettings(), queues: [Queue] = [],
         migrations: [Migration] = [], contract: [UInt8],
         checkSettings: @escaping @Sendable (Environment, AuthMode) throws(ConfigurationError) -> Void = {
             _, _ in
@@ -32,6 +35,7 @@ public struct ServiceDefinition: Sendable {
         self.name = name
         self.portOffset = portOffset
         self.database = database
+        self.pool = pool
         self.queues = queues
         self.migrations = migrations
         self.contract = contract

@@ -29,11 +29,23 @@ struct CopyTarget: Sendable {
     }
 }
 
+/// Rows on their way, in the form that the connection writes: made ready while it writes others.
+protocol CopyPiece: Sendable {
+    init()
+    var isEmpty: Bool { get }
+    /// It is worth its way.
+    var isFull: Bool { get }
+    /// Leaves it as it was when the row cannot be written.
+    mutating func append(_ row: [SQLValue], for target: CopyTarget) throws
+    mutating func removeAll()
+}
+
 /// A connection that blocks the thread it is called on. Not to be shared: whoever owns it says where it runs.
 ///
 /// What it throws is a `StorageError` or a `ConnectionSignal`.
 protocol BlockingConnection: AnyObject, SendableMetatype {
     associatedtype Target: Sendable
+    associatedtype Piece: CopyPiece
     static var dialect: Dialect { get }
 
     init(_ target: Target) throws
@@ -63,6 +75,7 @@ protocol BlockingConnection: AnyObject, SendableMetatype {
 
     /// Within a transaction: writes the rows at once and returns their number.
     func copy(_ rows: [[SQLValue]], into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws -> Int
+    func copy(_ piece: Piece, into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws
 }
 
 /// Stops what a connection does, from any thread.

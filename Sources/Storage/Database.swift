@@ -46,8 +46,8 @@ public protocol Database: Sendable {
         _ sql: SQL, chunk: Int, timeout: Duration?, _ body: ([Row]) async throws -> Void
     ) async throws
 
-    /// Writes chunks of rows as they come, all in one transaction, with back-pressure: the next chunk is
-    /// asked for when the last one has gone out. Returns the number of rows.
+    /// Writes chunks of rows as they come, all in one transaction, with back-pressure: beside what is being
+    /// written no more is asked for than goes out next. Returns the number of rows.
     @discardableResult
     func copy<Chunks: AsyncSequence>(
         into table: StaticString, columns: [StaticString], rows: Chunks

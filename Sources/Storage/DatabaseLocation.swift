@@ -47,10 +47,14 @@ public struct PoolSettings: Sendable, Equatable {
     public var patience: Duration
     /// How often a transaction or a statement is tried before `contended`.
     public var attempts: Int
+    /// PostgreSQL: whether a statement keeps the first plan, whatever its arguments. For services whose every
+    /// statement finds its rows by an index: planning costs several times what such a statement does.
+    public var keepsPlans: Bool
 
     public init(
         connections: Int = 8, readers: Int = 2, waiting: Duration = .seconds(5), waitingCalls: Int = 10_000,
-        statementTimeout: Duration = .seconds(30), patience: Duration = .seconds(2), attempts: Int = 12
+        statementTimeout: Duration = .seconds(30), patience: Duration = .seconds(2), attempts: Int = 12,
+        keepsPlans: Bool = false
     ) {
         precondition(
             connections > 0 && readers >= 0 && attempts > 0, "a pool has a connection and tries once")
@@ -61,6 +65,7 @@ public struct PoolSettings: Sendable, Equatable {
         self.statementTimeout = statementTimeout
         self.patience = patience
         self.attempts = attempts
+        self.keepsPlans = keepsPlans
     }
 }
 
@@ -78,7 +83,8 @@ extension DatabaseLocation {
             metrics: PoolMetrics(metrics, database: name))
         switch self {
         case .postgres(let url):
-            let target = PostgresTarget(url: url, statementTimeout: settings.statementTimeout)
+            let target = PostgresTarget(
+                url: url, statementTimeout: settings.statementTimeout, keepsPlans: settings.keepsPlans)
             return PooledDatabase<PostgresConnection>(
                 writers: ConnectionPool(target, size: settings.connections, batch: 16, context), readers: nil,
                 context)

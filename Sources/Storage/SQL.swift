@@ -65,17 +65,24 @@ public struct SQL: ExpressibleByStringInterpolation, Sendable {
 
         /// A part of a statement, with its arguments renumbered behind ours.
         public mutating func appendInterpolation(_ part: SQL) {
-            guard !part.arguments.isEmpty else { return text += part.text }
-            var rest = Substring(part.text)
-            while let mark = rest.firstIndex(of: "$") {
-                text += rest[..<mark]
-                rest = rest[rest.index(after: mark)...]
-                let digits = rest.prefix { $0.isASCII && $0.isNumber }
-                if let number = Int(digits) { text += "$\(arguments.count + number)" } else { text += "$" }
-                rest = rest[digits.endIndex...]
-            }
-            text += rest
+            let before = arguments.count
             arguments.append(contentsOf: part.arguments)
+            guard before > 0, !part.arguments.isEmpty else { return text += part.text }
+            // By bytes: a statement is put together for every call, and going by characters costs as much as
+            // sending it.
+            var rest = part.text.utf8[...]
+            while let mark = rest.firstIndex(of: UInt8(ascii: "$")) {
+                var end = rest.index(after: mark)
+                text += Substring(rest[..<end])
+                var number = 0
+                while end < rest.endIndex, (0x30...0x39).contains(rest[end]) {
+                    number = number * 10 + Int(rest[end] - 0x30)
+                    end = rest.index(after: end)
+                }
+                if number > 0 { text += String(before + number) }
+                rest = rest[end...]
+            }
+            text += Substring(rest)
         }
 
         /// `($1, $2, $3)` for `IN`; an empty list becomes `(NULL)`, which nothing equals.

@@ -429,9 +429,50 @@ private let allocation: JSONValue = [
             let user = try await desk.put(
                 "/limits/global", ["limits": ["invite.daily": 1]], desk.token(service: "gateway", for: 1))
             #expect(user.status == 404)
+            // Neither are the reports, which are about all accounts; what a service asks for itself is.
+            let reader = try await desk.get("/reports/health", desk.token(service: "gateway", for: 1))
+            #expect(reader.status == 404)
+            let operating = try await desk.get("/reports/health", desk.token(service: "report-service"))
+            #expect(operating.status == 200)
             let intruder = try await desk.post(
                 "/internal/accounts", ["account_id": .string(accountName(5)), "user_id": 1])
             #expect(intruder.status == 401)
+        }
+    }
+}
+
+@Suite struct `What is done by hand` {
+    @Test(arguments: Ground.available)
+    func `is done to the caller's own accounts`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            let mine = try await desk.connect(1, user: 1)
+            let foreign = try await desk.connect(2, user: 2)
+            for (account, user) in [(mine, 1), (foreign, 2)] {
+                let wish: JSONValue = [
+                    "user_id": JSONValue(user), "purpose": "parsing", "service_name": "a",
+                    "timeout_minutes": 1,
+                ]
+                _ = try await desk.post("/allocate", wish)
+                let record: JSONValue = [
+                    "user_id": JSONValue(user), "action_type": "message", "success": true,
+                ]
+                for _ in 1...2 { _ = try await desk.post("/rate-limit/record/\(account)", record) }
+            }
+            func caller() -> Headers { desk.token(service: "gateway", for: 1) }
+            let verified = try await desk.post("/maintenance/verify-limits", nil, caller())
+            #expect(verified["accounts"] == 1)
+            #expect(verified["stopped_accounts"] == [.string(mine)])
+            desk.clock.advance(by: .days(1))
+            let tidied = try await desk.post("/maintenance/cleanup-rate-limits", nil, caller())
+            #expect(tidied["cleaned_leases"] == 1)
+            let reset = try await desk.post("/maintenance/reset-daily-limits", nil, caller())
+            #expect(reset["reset_accounts"] == 1)
+            // What a service does for nobody in particular, it does for all.
+            let service = desk.token(service: "report-service")
+            let rest = try await desk.post("/maintenance/cleanup-rate-limits", nil, service)
+            #expect(rest["cleaned_leases"] == 1)
+            let others = try await desk.post("/maintenance/verify-limits", nil, service)
+            #expect(others["stopped_accounts"] == [.string(foreign)])
         }
     }
 }

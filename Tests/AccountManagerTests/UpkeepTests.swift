@@ -13,7 +13,8 @@ import Testing
 extension Desk {
     /// The upkeep of another worker process over the same servers.
     func worker() throws -> Upkeep {
-        try AccountManagerParts(service.context, AccountManagerSettings(from: Environment())).upkeep
+        try AccountManagerParts(service.context, AccountManagerSettings(from: service.context.environment))
+            .upkeep
     }
 
     /// Does everything that is due now, as one worker.
@@ -240,6 +241,32 @@ extension Desk {
                 #expect(found.map(\.limit) == [one.limit], "\(one.limit) of \(one.action)")
             }
             #expect(report.breaches.count == plants.count)
+        }
+    }
+
+    @Test(arguments: Ground.available)
+    func `judges young accounts by their share of the day`(ground: Ground) async throws {
+        // A message a day on the first three days, thirty from then on.
+        try await Desk.open(ground, settings: ["ACCOUNT_RAMP_UP": "0:1,3:100"]) { desk in
+            let upkeep = try desk.worker()
+            try await upkeep.applySettings(at: noon - .days(10))
+            let young = try await desk.connect(1)
+            let record: JSONValue = ["action_type": "message", "success": true]
+            for _ in 1...2 {
+                _ = try await desk.post("/rate-limit/record/\(young)", record)
+                desk.clock.advance(by: .minutes(5))
+            }
+            let found = try await desk.post("/maintenance/verify-limits")
+            #expect(found["details"]?[0]?["limit"] == "daily")
+            #expect(found["details"]?[0]?["allowed"] == 1)
+            #expect(found["breaches"] == 1)
+            desk.clock.advance(by: .days(3))
+            for _ in 1...2 {
+                _ = try await desk.post("/rate-limit/record/\(young)", record)
+                desk.clock.advance(by: .minutes(5))
+            }
+            let later = try await desk.post("/maintenance/verify-limits")
+            #expect(later["new_breaches"] == 0)
         }
     }
 

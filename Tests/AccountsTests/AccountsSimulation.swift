@@ -510,8 +510,11 @@ private struct Worker {
     }
 }
 
+/// How many worlds are lived through: a few each time, many where there is time (`CONVOKE_LONG=1`).
+private let worlds: UInt64 = Environment.process.has("CONVOKE_LONG") ? 300 : 12
+
 @Suite struct `Accounts under a bad network` {
-    @Test(arguments: 1...30 as ClosedRange<UInt64>)
+    @Test(arguments: 1...worlds)
     func `keep every limit and every lease`(seed: UInt64) throws {
         let broken = try world(seed: seed)
         #expect(broken.isEmpty, "seed \(seed)")

@@ -84,14 +84,7 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
             try await writers.perform(on: lane) { connection, ticket in
                 try connection.begin(.readCommitted, limit: limit, ticket)
             }
-            var count = 0
-            // Each chunk is a COPY of its own within the transaction: so the time limit is a chunk's, not that
-            // of a source which may take its time, and an error shows at the chunk that has it.
-            for try await chunk in rows where !chunk.isEmpty {
-                count += try await writers.perform(on: lane) { connection, ticket in
-                    try connection.copy(chunk, into: target, limit: limit, ticket)
-                }
-            }
+            let count = try await write(rows, into: target, on: lane)
             try await writers.perform(on: lane) { connection, _ in try connection.commit() }
             writers.release(lane)
             return count
@@ -101,6 +94,55 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
             }
             writers.release(lane)
             throw plain(error)
+        }
+    }
+
+    /// Makes a piece ready while the connection writes the one before, so that neither waits for the other.
+    ///
+    /// Each piece is a COPY of its own within the transaction: so the time limit is a piece's, not that of a
+    /// source which may take its time.
+    private func write<Chunks: AsyncSequence>(
+        _ rows: Chunks, into target: CopyTarget, on lane: ConnectionPool<Connection>.Lane
+    ) async throws -> Int where Chunks.Element == [[SQLValue]] {
+        let limit = context.settings.statementTimeout
+        return try await withThrowingTaskGroup(of: Connection.Piece.self) { group in
+            var piece = Connection.Piece()
+            var isWriting = false
+            var count = 0
+            func write(_ full: Connection.Piece) {
+                isWriting = true
+                group.addTask {
+                    try await writers.perform(on: lane) { connection, ticket in
+                        try connection.copy(full, into: target, limit: limit, ticket)
+                    }
+                    return full
+                }
+            }
+            do {
+                for try await chunk in rows {
+                    for row in chunk {
+                        try piece.append(row, for: target)
+                        count += 1
+                        guard piece.isFull else { continue }
+                        let written = isWriting ? try await group.next() : nil
+                        write(piece)
+                        piece = written ?? Connection.Piece()
+                        piece.removeAll()
+                    }
+                }
+            } catch StorageError.unsupportedValue(let reason) {
+                // What is wrong with the rows before, or with the table, comes first.
+                _ = try await group.next()
+                write(piece)
+                _ = try await group.next()
+                throw StorageError.unsupportedValue(reason: reason)
+            }
+            if isWriting { _ = try await group.next() }
+            if !piece.isEmpty {
+                write(piece)
+                _ = try await group.next()
+            }
+            return count
         }
     }
 

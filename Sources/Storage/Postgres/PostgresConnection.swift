@@ -8,6 +8,7 @@ import Core
 struct PostgresTarget: Sendable {
     let url: Secret<String>
     let statementTimeout: Duration
+    var keepsPlans = false
 }
 
 /// One connection to PostgreSQL. Blocks the thread it is called on, and is closed when it is released.
@@ -48,8 +49,12 @@ final class PostgresConnection: BlockingConnection {
         }
         convoke_ignore_notices(pointer)
         PQsetnonblocking(pointer, 1)
+        let plans = target.keepsPlans ? "force_generic_plan" : "auto"
         try script(
-            "SET statement_timeout = \(target.statementTimeout.milliseconds); SET idle_in_transaction_session_timeout = 0",
+            """
+            SET statement_timeout = \(target.statementTimeout.milliseconds);
+            SET idle_in_transaction_session_timeout = 0; SET plan_cache_mode = \(plans)
+            """,
             limit: target.statementTimeout, Ticket())
     }
 

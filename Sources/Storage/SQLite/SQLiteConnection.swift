@@ -231,6 +231,10 @@ extension SQLiteConnection {
 
     func closeCursor(_ cursor: Int) { cursors[cursor] = nil }
 
+    func copy(_ piece: RowPiece, into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws {
+        _ = try copy(piece.rows, into: target, limit: limit, ticket)
+    }
+
     func copy(_ rows: [[SQLValue]], into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws -> Int
     {
         let marks = target.columns.indices.map { "$\($0 + 1)" }.joined(separator: ", ")
@@ -293,4 +297,19 @@ extension String {
         }
         return ""
     }
+}
+
+/// Rows as they came: SQLite has no other form for them.
+struct RowPiece: CopyPiece {
+    private(set) var rows: [[SQLValue]] = []
+
+    var isEmpty: Bool { rows.isEmpty }
+    var isFull: Bool { rows.count >= 1000 }
+
+    mutating func append(_ row: [SQLValue], for target: CopyTarget) throws {
+        try target.check(row)
+        rows.append(row)
+    }
+
+    mutating func removeAll() { rows.removeAll(keepingCapacity: true) }
 }
