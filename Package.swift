@@ -171,9 +171,8 @@ let package = Package(
         tests(
             "Gateway",
             [
-                "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit",
-                "GatewayWiring",
-                "UserServiceWiring", "TestServers",
+                "Broker", "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit",
+                "Storage", "GatewayWiring", "UserServiceWiring", "TestServers",
             ]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         .testTarget(
