@@ -55,7 +55,7 @@ let services: [Target] = [
     service("gateway", "Gateway", ["Cache", "Compression", "HTTPClient", "Security"], excluding: ["web"]),
     service(
         "integration-service", "IntegrationService",
-        ["Broker", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
+        ["Broker", "Contracts", "Integration", "QRCode", "Security", "Storage", "Telegram"]),
     service(
         "invite-service", "InviteService",
         ["Broker", "Cache", "Contracts", "Invites", "Security", "Sheets", "Storage"]),
@@ -121,7 +121,9 @@ let package = Package(
         .executableTarget(
             name: "convoke",
             dependencies: [
-                "Core", "Security", "ServiceKit", "LocalServers", "LimitAudit", "Storage", "GatewayWiring",
+                "Core", "HTTP", "HTTPClient", "Security", "ServiceKit", "LocalServers", "LimitAudit",
+                "Storage",
+                "GatewayWiring",
                 "IntegrationServiceWiring",
                 "InviteServiceWiring", "ParsingServiceWiring", "AccountManagerWiring", "UserServiceWiring",
                 "ReportServiceWiring", "TelegramSandboxWiring",
@@ -148,8 +150,8 @@ let package = Package(
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring", "Sandbox",
-                "Telegram",
+                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring",
+                "InviteServiceWiring", "Invites", "Sandbox", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -186,20 +188,25 @@ let package = Package(
                 "AccountManagerWiring", "TestServers",
             ]),
         tests("Sheets", ["Core", "Sheets"]),
-        tests("Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
+        tests(
+            "Invites", ["Contracts", "Core", "Invites", "Security", "Simulation", "Storage", "TestServers"]),
         tests(
             "InviteService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites", "InviteServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
+                "InviteServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("Parsing", ["Contracts", "Core", "Parsing", "Simulation", "Storage", "TestServers"]),
         tests(
             "ParsingService",
             [
-                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing", "ParsingServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit", "Sheets",
+                "Broker", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Parsing",
+                "ParsingServiceWiring",
+                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),
         tests("QRCode", ["QRCode", "CZlib"]),

@@ -23,6 +23,7 @@ struct Bench {
         .brokerOutage,
         .accounts,
         .integration,
+        .imports,
     ]
 
     static func main() async throws {

@@ -31,7 +31,13 @@ extension Benchmark {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await server.run() }
             group.addTask { try await world.run() }
-            group.addTask { try await measure(service, world, count, report) }
+            group.addTask {
+                let served = try await measure(service, world, count, report)
+                let direct = try await measureDirect("http://127.0.0.1:\(server.port)", world, report)
+                await report.note(
+                    "a second over HTTP, with every attempt in SQL, to a second of the bare client: 1 to \(rounded(direct / served))"
+                )
+            }
             // The measuring ends; the others do not by themselves.
             try await group.next()
             group.cancelAll()
@@ -41,7 +47,57 @@ extension Benchmark {
     }
 }
 
-private func measure(_ service: Program, _ world: SandboxWorld, _ count: Int, _ report: Report) async throws {
+/// The same sends without the service: our client alone, on the same road to the same sandbox.
+private func measureDirect(_ address: String, _ world: SandboxWorld, _ report: Report) async throws -> Double
+{
+    let time = SystemTime()
+    let http = HTTPClient()
+    let telegram = Telegram(NetworkTransport(address, client: http), application: .sandbox, time: time)
+    // Not a child: it ends in order, after the clients that use it.
+    let running = Task.detached { try await telegram.run() }
+    let phones = world.accounts().filter { $0.kind == .warmed }.prefix(200).map(\.phone)
+    let clients = try await inParallel(phones, width: 16) { number, phone in
+        let client = try await telegram.open(
+            SessionParameters(
+                directory: "/direct/\(number)", encryptionKey: Secret(Array(repeating: 1, count: 32))))
+        try await client.submit(phone: phone)
+        try await client.submit(code: Secret(world.code(of: phone)))
+        return client
+    }
+    let names = world.people(.open, notIn: -1_000_000_001_001, limit: clients.count).compactMap(\.username)
+    // The service remembers whom a name leads to; so does this.
+    let people = try await inParallel(Array(zip(clients, names)), width: 16) { _, pair in
+        guard case .person(let person) = try await pair.0.resolve(.username(pair.1)) else {
+            throw Refused(answer: .string(pair.1))
+        }
+        return person.id
+    }
+    var rate = 0.0
+    for round in ["cold", "warm"] {
+        let began = time.uptime
+        let taken = try await inParallel(Array(zip(clients, people)), width: 16) { _, pair in
+            let start = time.uptime
+            // What the service asks for a message, in its order.
+            _ = try await pair.0.mayWrite(to: pair.1)
+            let chat = try await pair.0.privateChat(with: pair.1)
+            _ = try await pair.0.send("direct \(round)", to: chat)
+            return time.uptime - start
+        }.sorted()
+        rate = Double(taken.count) / (time.uptime - began).inSeconds
+        await report.note(
+            "without the service, \(round): median \(milliseconds(taken[taken.count / 2])), 99 % below \(milliseconds(taken[taken.count * 99 / 100])), \(Int(rate)) a second"
+        )
+    }
+    running.cancel()
+    _ = await running.result
+    await http.shutdown()
+    return rate
+}
+
+/// How many a second the service sends, warm.
+private func measure(
+    _ service: Program, _ world: SandboxWorld, _ count: Int, _ report: Report
+) async throws -> Double {
     let time = SystemTime()
     // Those that are banned, unregistered and the like cannot be connected; the world has a few of each.
     let phones = world.accounts().filter { [.warmed, .fresh, .premium, .twoFactor].contains($0.kind) }.map(
@@ -82,12 +138,13 @@ private func measure(_ service: Program, _ world: SandboxWorld, _ count: Int, _ 
             return time.uptime - start
         }
     }
+    var rate = 0.0
     for (suffix, what) in [
         ("cold", "the first send of each account, which opens its session"), ("warm", "the second"),
     ] {
         let began = time.uptime
         let taken = try await send(suffix).sorted()
-        let rate = Double(taken.count) / (time.uptime - began).inSeconds
+        rate = Double(taken.count) / (time.uptime - began).inSeconds
         await report.note(
             "\(what): median \(milliseconds(taken[taken.count / 2])), 99 % below \(milliseconds(taken[taken.count * 99 / 100])), \(Int(rate)) a second by 16 callers"
         )
@@ -95,6 +152,7 @@ private func measure(_ service: Program, _ world: SandboxWorld, _ count: Int, _ 
     await report.note("memory with all open again: \(service.memory(of: second)) MB")
     second.signal(SIGKILL)
     _ = await second.wait()
+    return rate
 }
 
 private struct Refused: Error { let answer: JSONValue }

@@ -160,7 +160,7 @@ struct InsightRoutes: Sendable {
             status: request.query["status"], from: from, to: to, offset: page.offset, limit: page.size)
         let items: [JSONValue] = found.events.map { event in
             .object(present: [
-                "at": event.at.json, "user_id": .int(event.user),
+                "id": .int(event.id), "at": event.at.json, "user_id": .int(event.user),
                 "account_id": event.account.map { .string($0.description) }, "action": .string(event.action),
                 "status": .string(event.status), "details": event.details,
             ])

@@ -1,6 +1,7 @@
 /// What the operator asked for. Unknown words are refused with a sentence, never guessed at.
 enum Order: Equatable {
     case up(UpOptions)
+    case demo(DemoOptions)
     case verifyLimits(VerifyOptions)
     case version
     case help(String?)
@@ -21,6 +22,12 @@ enum Order: Equatable {
                 self = .help("up")
             } else {
                 self = .up(try UpOptions(rest))
+            }
+        case "demo":
+            if rest.contains("--help") || rest.contains("-h") {
+                self = .help("demo")
+            } else {
+                self = .demo(try DemoOptions(rest))
             }
         case "verify-limits":
             if rest.contains("--help") || rest.contains("-h") {
@@ -90,6 +97,7 @@ let helpText = """
     convoke: community invitations on Telegram, within every limit
 
       convoke up [--data DIR] [--seed N] [--real]   run the platform
+      convoke demo [--data DIR] [--seed N]          show the main job on a simulated Telegram
       convoke verify-limits [--data DIR] [--from T] check every limit after the fact
       convoke version                               print the version
       convoke help [COMMAND]                        explain a command

@@ -22,9 +22,11 @@ struct Convoke {
             switch try Order(Array(CommandLine.arguments.dropFirst())) {
             case .up(let options) where options.isReal: await runReal(options)
             case .up(let options): await runEmbedded(options)
+            case .demo(let options): await runDemo(options)
             case .verifyLimits(let options): await verifyLimits(options)
             case .help("verify-limits"): print(verifyHelp, terminator: "")
             case .version: print("convoke \(platformVersion)")
+            case .help("demo"): print(demoHelp, terminator: "")
             case .help("up"): print(upHelp, terminator: "")
             case .help: print(helpText, terminator: "")
             }

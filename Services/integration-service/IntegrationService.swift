@@ -35,14 +35,17 @@ private struct IntegrationWiring {
         let accounts = AccountStore(context.database, random: random)
         let logins = LoginStore(context.database)
         // A name for this run: what another run left open will never be finished by it.
-        let sends = SendStore(context.database, instance: UniqueID(at: time.now, random).description)
+        let keys = try await context.secrets.sealingKeys()
+        let sends = SendStore(
+            context.database, instance: UniqueID(at: time.now, random).description,
+            hashes: keys.hashes(for: "send-attempts"))
         let logs = LogStore(context.database)
-        let seals = SessionSeals(try await context.secrets.sealingKeys(), random: random)
+        let seals = SessionSeals(keys, random: random)
         let journal = Journal(logs, context)
         let gate = Gate()
         let errands = Errands("integration-errands")
         let telegram = Telegram(
-            source.transport, application: source.application, time: time, metrics: context.metrics, log: log)
+            source.transport, application: source.application, time: time.machine, metrics: context.metrics, log: log)
         let sessions = Sessions(
             telegram, accounts: accounts, seals: seals, errands: errands, journal: journal, gate: gate,
             settings: settings, time: time, log: log)
@@ -71,7 +74,10 @@ private struct IntegrationWiring {
             channels: ChannelStore(context.database), accounts: accounts, sessions: sessions,
             resolver: resolver,
             journal: journal, time: time, random: random)
-        let logRoutes = LogRoutes(store: logs)
+        let logRoutes = LogRoutes(store: logs, book: LogBook(store: logs, peers: context.peers, log: log))
+        let erasureRoutes = ErasureRoutes(
+            erasure: PersonErasure(context.database), resolver: resolver,
+            forgetAnswers: { try await context.forgetAnswers(for: $0) })
         let internalRoutes = InternalRoutes(
             accounts: accounts,
             desk: ReadDesk(sessions: sessions, resolver: resolver, journal: journal, time: time))
@@ -112,10 +118,13 @@ private struct IntegrationWiring {
                         [JSONMember("open_sessions", .int(Int64(sessions.openCount)))]
                     }),
             ],
-            // The steps of a login carry codes and passwords, and account-manager keeps its own answers.
+            // The steps of a login carry codes and passwords; account-manager keeps its own answers; and sends
+            // are attempts, which no crash makes twice and whose answers keep no name.
             unrepeatedRoutes: [
                 "/api/v1/telegram/verify", "/api/v1/telegram/resend-code", "/api/v1/telegram/qr-check",
                 "/api/v1/account-manager/{rest...}",
+                "/api/v1/telegram/invites/accounts/{id}/invite",
+                "/api/v1/integrations/telegram/invites/accounts/{id}/invite",
             ],
             eraseUser: { user in
                 await desk.forget(user: user)
@@ -132,6 +141,7 @@ private struct IntegrationWiring {
                 channelRoutes.register(on: &router)
                 logRoutes.register(on: &router)
                 internalRoutes.register(on: &router)
+                erasureRoutes.register(on: &router)
                 proxy.register(on: &router)
             })
     }

@@ -131,7 +131,9 @@ struct InternalRoutes: Sendable {
     private func bounds(_ reader: inout QueryReader) -> ReadDesk.Bounds {
         ReadDesk.Bounds(
             limit: reader.number("limit", in: 1...10_000_000), since: reader.moment("since"),
-            until: reader.moment("until"))
+            until: reader.moment("until"),
+            pageSize: reader.number("page_size", in: 1...200).map { Int($0) },
+            pages: reader.number("pages", in: 1...1000).map { Int($0) })
     }
 
     private func explaining(_ request: Request, _ work: () async throws -> Response) async throws -> Response

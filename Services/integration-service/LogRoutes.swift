@@ -6,6 +6,7 @@ import ServiceKit
 /// The integration log, and its errors counted.
 struct LogRoutes: Sendable {
     let store: LogStore
+    let book: LogBook
 
     func register(on router: inout Router) {
         router.on("GET", "/api/v1/telegram/logs", logs)
@@ -13,12 +14,22 @@ struct LogRoutes: Sendable {
     }
 
     func logs(_ request: Request) async throws -> Response {
-        let user = try request.requireUser()
+        _ = try request.requireUser()
         let page = try PageRequest(request.query)
-        let filter = try filter(request.query)
-        let (entries, total) = try await store.entries(
-            of: user, filter, offset: page.offset, limit: page.size)
-        return .json(Page(entries.map { $0.json(in: request.language) }, total: total, page))
+        var reader = QueryReader(request.query)
+        let action = reader.parsed("action", "a known action", "известное действие") { LogBook.Action($0) }
+        let status = reader.choice("status", LogBook.Status.self)
+        let source = reader.choice("source", LogBook.Source.self)
+        let wish = LogBook.Wish(
+            action: action, status: status, source: source, accountID: reader.id("account_id"),
+            from: reader.moment("from"), to: reader.moment("to"))
+        try reader.finish()
+        guard let user = request.identity.user else { throw Problem.unauthorized }
+        let found = try await book.page(
+            of: user, wish, offset: page.offset, size: page.size, request.language)
+        var answer = Page(found.items, total: found.total, page).json.objectValue ?? []
+        answer.append(JSONMember("missing_sources", JSONValue(found.missing)))
+        return .json(JSONValue.object(answer))
     }
 
     func errors(_ request: Request) async throws -> Response {

@@ -22,6 +22,10 @@ struct ReadDesk: Sendable {
         /// Nothing older, nothing newer.
         var since: Timestamp?
         var until: Timestamp?
+        /// How many items one request to Telegram asks for.
+        var pageSize: Int?
+        /// How many requests to Telegram there are at most: whoever keeps a pace asks for one at a time.
+        var pages: Int?
     }
 
     // MARK: - The streams
@@ -35,14 +39,15 @@ struct ReadDesk: Sendable {
             let start = try place(
                 cursor, default: .members(0), { if case .members(let at) = $0 { at } else { nil } })
         else { throw wrongCursor }
-        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds.limit)
-        { client in
+        return try await stream(.readMembers, account, subject, language, from: .members(start), bounds) {
+            client in
             let community = try await client.community(resolver.chat(group, for: client))
             return (
                 head(community),
                 { cursor in
                     guard case .members(let offset) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.members(of: community.chat, filter, from: Int(offset))
+                    let page = try await client.members(
+                        of: community.chat, filter, from: Int(offset), limit: bounds.pageSize ?? 200)
                     let lines = page.members.enumerated().map { index, member in
                         member.json(cursor: .members(offset + Int64(index) + 1))
                     }
@@ -64,7 +69,7 @@ struct ReadDesk: Sendable {
                 })
         else { throw wrongCursor }
         return try await stream(
-            .readMessages, account, subject, language, from: .messages(before: start), bounds.limit
+            .readMessages, account, subject, language, from: .messages(before: start), bounds
         ) {
             client in
             let community = try await client.community(resolver.chat(group, for: client))
@@ -72,7 +77,8 @@ struct ReadDesk: Sendable {
                 head(community),
                 { cursor in
                     guard case .messages(let before) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.history(of: community.chat, before: before)
+                    let page = try await client.history(
+                        of: community.chat, before: before, limit: bounds.pageSize ?? 100)
                     return piece(page, bounds) { .messages(before: $0) }
                 }
             )
@@ -92,7 +98,7 @@ struct ReadDesk: Sendable {
                 })
         else { throw wrongCursor }
         return try await stream(
-            .readComments, account, subject, language, from: .comments(before: start), bounds.limit
+            .readComments, account, subject, language, from: .comments(before: start), bounds
         ) {
             client in
             let chat = try await resolver.chat(group, for: client)
@@ -104,7 +110,8 @@ struct ReadDesk: Sendable {
                 ],
                 { cursor in
                     guard case .comments(let before) = cursor else { return Piece(lines: [], next: nil) }
-                    let page = try await client.comments(on: post, in: chat, before: before)
+                    let page = try await client.comments(
+                        on: post, in: chat, before: before, limit: bounds.pageSize ?? 100)
                     return piece(page, bounds) { .comments(before: $0) }
                 }
             )
@@ -117,7 +124,8 @@ struct ReadDesk: Sendable {
         _ query: String, limit: Int, for account: LinkedAccount, _ subject: Journal.Subject,
         _ language: Language
     ) async throws -> Response {
-        try await stream(.search, account, subject, language, from: .members(0), Int64(limit)) { client in
+        try await stream(.search, account, subject, language, from: .members(0), Bounds(limit: Int64(limit)))
+        { client in
             let found = Array(try await client.searchCommunities(query).prefix(limit))
             return (
                 ["type": "start", "total": .int(Int64(found.count))],
@@ -143,19 +151,37 @@ struct ReadDesk: Sendable {
         }
     }
 
-    /// A group always; a channel only with whether one of its last posts has a comment.
+    /// With how alive it is, by its last posts, and for a channel whether one of them has a comment.
     private func usable(_ chat: ChatID, _ client: TelegramClient) async throws -> JSONValue? {
         do {
             let community = try await client.community(chat)
-            var hasComments: Bool?
-            if community.kind == .channel {
-                let posts = try await client.history(of: chat, limit: 15).messages.prefix(15)
-                hasComments = posts.contains { ($0.comments ?? 0) > 0 }
+            let isChannel = community.kind == .channel
+            var posts: [ChatMessage] = []
+            do {
+                posts = try await lastMessages(15, of: chat, client)
+            } catch let failure as TelegramFailure where !isChannel && failure.blame != .passing {
+                // A group whose history is closed to strangers is a group all the same.
             }
-            return community.json(hasComments: hasComments)
+            return community.json(
+                hasComments: isChannel ? posts.contains { ($0.comments ?? 0) > 0 } : nil, last: posts)
         } catch let failure as TelegramFailure where failure.blame == .group || failure.blame == .ourData {
             return nil
         }
+    }
+
+    /// Telegram may give fewer than asked for, so it is asked until there are enough or no more.
+    private func lastMessages(
+        _ count: Int, of chat: ChatID, _ client: TelegramClient
+    ) async throws -> [ChatMessage] {
+        var messages: [ChatMessage] = []
+        var place: MessageID? = 0
+        while let before = place, messages.count < count {
+            let page = try await client.history(of: chat, before: before, limit: count - messages.count)
+            if page.messages.isEmpty { break }
+            messages += page.messages
+            place = page.next
+        }
+        return Array(messages.prefix(count))
     }
 
     // MARK: - How a stream runs
@@ -164,12 +190,13 @@ struct ReadDesk: Sendable {
     /// stream. What fails later is the stream's last line, with the place to go on from.
     private func stream(
         _ action: Action, _ account: LinkedAccount, _ subject: Journal.Subject, _ language: Language,
-        from start: ReadCursor, _ limit: Int64?,
+        from start: ReadCursor, _ bounds: Bounds,
         _ prepare: (TelegramClient) async throws -> (
             head: JSONValue, page: @Sendable (ReadCursor) async throws -> Piece
         )
     ) async throws -> Response {
         let begun = time.uptime
+        let limit = bounds.limit
         let (session, client) = try await sessions.borrow(account)
         let head: JSONValue
         let page: @Sendable (ReadCursor) async throws -> Piece
@@ -190,6 +217,7 @@ struct ReadDesk: Sendable {
         var response = Response.stream(type: "application/x-ndjson") { writer in
             defer { loan.end() }
             var count: Int64 = 0
+            var pages = 1
             var cursor = start
             var current = first
             try await writer.write(head.text + "\n")
@@ -202,7 +230,11 @@ struct ReadDesk: Sendable {
                     if let last = lines.last?["cursor"]?.stringValue.flatMap({ ReadCursor($0) }) {
                         cursor = last
                     }
-                    guard let next = current.next, !isCut else {
+                    if let next = current.next, !isCut, let most = bounds.pages, pages >= most {
+                        // What the pages held may have been left out, so the place is behind all of them.
+                        cursor = next
+                    }
+                    guard let next = current.next, !isCut, pages < bounds.pages ?? .max else {
                         let isWhole = current.next == nil && lines.count == current.lines.count
                         let end: JSONValue = [
                             "type": "end", "cursor": .string(cursor.text), "count": .int(count),
@@ -212,6 +244,7 @@ struct ReadDesk: Sendable {
                         break
                     }
                     cursor = next
+                    pages += 1
                     current = try await page(next)
                 }
                 await journal.write(action, .success, subject, ["count": .int(count)], time.uptime - begun)
@@ -279,8 +312,12 @@ final class Loan: Sendable {
 }
 
 extension Community {
-    func json(hasComments: Bool?) -> JSONValue {
-        .object(present: [
+    func json(hasComments: Bool?, last messages: [ChatMessage] = []) -> JSONValue {
+        var perDay: Double?
+        if let newest = messages.first, let oldest = messages.last, messages.count > 1 {
+            perDay = Double(messages.count - 1) / max((newest.date - oldest.date).inSeconds / 86_400, 0.01)
+        }
+        return .object(present: [
             "chat_id": .int(chat.rawValue), "kind": .string(kind.rawValue), "title": .string(title),
             "username": JSONValue(username), "description": .string(description),
             "member_count": JSONValue(memberCount),
@@ -292,6 +329,8 @@ extension Community {
             "refuses_direct_adds": .bool(refusesDirectAdds), "needs_approval": .bool(needsApproval),
             "is_public": .bool(isPublic), "is_scam": .bool(isScam),
             "has_comments": hasComments.map { .bool($0) },
+            "last_message_at": messages.first.map { $0.date.json },
+            "messages_per_day": perDay.map { .double($0) },
         ])
     }
 }
@@ -342,6 +381,12 @@ extension ChatMessage {
         case .chat(let chat)?: senderChat = chat.rawValue
         case nil: break
         }
+        var forwardedFromID: Int64?
+        switch forwardedFrom {
+        case .person(let id)?: forwardedFromID = id
+        case .chat(let chat)?: forwardedFromID = chat.rawValue
+        case nil: break
+        }
         let (word, media): (String, String?) =
             switch kind {
             case .text: ("text", nil)
@@ -361,7 +406,8 @@ extension ChatMessage {
             "album_id": albumID == 0 ? nil : .int(albumID), "text": .string(text),
             "views": .int(Int64(views)),
             "forwards": .int(Int64(forwards)), "comments": comments.map { .int(Int64($0)) },
-            "reply_to": replyTo.map { .int($0) }, "is_channel_post": .bool(isChannelPost),
+            "reactions": .int(Int64(reactions)), "reply_to": replyTo.map { .int($0) },
+            "forwarded_from": forwardedFromID.map { .int($0) }, "is_channel_post": .bool(isChannelPost),
         ])
     }
 }

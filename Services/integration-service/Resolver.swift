@@ -75,6 +75,19 @@ final class Resolver: Sendable {
         throw refusal.map { SendFailure($0) } ?? SendFailure(.userNotFound)
     }
 
+    /// Forgets a person however they were named; how many places that were.
+    func forget(_ references: Set<TelegramReference>) -> Int {
+        memory.withLock { memory in
+            let people = Set(memory.people.filter { references.contains($0.key.reference) }.values)
+                .union(references.compactMap { if case .person(let id) = $0 { id } else { nil } })
+            let before = memory.people.count
+            memory.people = memory.people.filter {
+                !references.contains($0.key.reference) && !people.contains($0.value)
+            }
+            return before - memory.people.count
+        }
+    }
+
     func forget(_ client: ClientID) {
         memory.withLock { memory in
             memory.people = memory.people.filter { $0.key.client != client }

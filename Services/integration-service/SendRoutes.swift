@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import Integration
+import Security
 import ServiceKit
 import Storage
 import Telegram
@@ -38,7 +39,8 @@ struct SendRoutes: Sendable {
         let start = time.uptime
         let target = form.target
         let attempt = Attempt(
-            id: form.attemptID ?? "own-\(UniqueID(at: time.now, random))", userID: account.userID,
+            id: form.attemptID ?? key(of: request) ?? "own-\(UniqueID(at: time.now, random))",
+            userID: account.userID,
             accountID: account.id,
             kind: form.kind,
             contents: [
@@ -80,6 +82,13 @@ struct SendRoutes: Sendable {
                     "error_code": .null,
                 ] as JSONValue)
         }
+    }
+
+    /// An `Idempotency-Key` names an attempt as well; those of one caller say nothing to another.
+    private func key(of request: Request) -> String? {
+        guard let key = request.headers["Idempotency-Key"] else { return nil }
+        let caller = if case .service(let name, _) = request.identity { name } else { "" }
+        return "key-" + TokenDigest.of(Secret("\(caller)/\(key)"))
     }
 
     func membership(_ request: Request) async throws -> Response {

@@ -8,6 +8,9 @@ import Telegram
 /// The clients of connected accounts: opened when they are needed, one for each session, closed when nobody
 /// has needed them for a while. Sees sessions end and accounts freeze.
 final class Sessions: Service {
+    /// How long a folder that somebody still holds is waited for.
+    private static let patience: Duration = .seconds(10)
+
     let name = "telegram-sessions"
     private let telegram: Telegram
     private let accounts: AccountStore
@@ -121,8 +124,7 @@ final class Sessions: Service {
         guard let sealed = try await accounts.sealedKey(of: session) else {
             throw IntegrationError.accountNotConnected(reason: nil)
         }
-        let key = try seals.open(sealed, of: session)
-        let client = try await telegram.open(try parameters(of: session, key: key))
+        let client = try await opened(try parameters(of: session, key: try seals.open(sealed, of: session)))
         let state = try await client.authorization { ![.starting, .waitParameters].contains($0) }
         guard state == .ready else {
             // The session was ended while nobody looked, unless it is only we who are stopping.
@@ -130,6 +132,21 @@ final class Sessions: Service {
             throw IntegrationError.accountNotConnected(reason: client.sessionLoss?.word)
         }
         keep(client, as: session, of: account.id)
+    }
+
+    /// A folder is held a moment longer than the process that had it open lived: the library, the sandbox and
+    /// our own book each let go of it a little after its client is gone. Whoever waits for that moment is
+    /// served; without it the first callers after a kill would be turned away.
+    private func opened(_ parameters: SessionParameters) async throws -> TelegramClient {
+        let end = time.uptime + Self.patience
+        while true {
+            do {
+                return try await telegram.open(parameters)
+            } catch let failure as TelegramFailure where failure.reason == .databaseInUse {
+                guard time.uptime < end else { throw failure }
+                try await time.sleep(for: .milliseconds(100))
+            }
+        }
     }
 
     /// Takes over the client of a login that has become an account.
@@ -156,7 +173,7 @@ final class Sessions: Service {
                     await known.client.logOut()
                 } else if let sealedKey {
                     let key = try seals.open(sealedKey, of: session)
-                    try await telegram.open(try parameters(of: session, key: key)).logOut()
+                    try await opened(try parameters(of: session, key: key)).logOut()
                 }
                 wipe(session)
             }

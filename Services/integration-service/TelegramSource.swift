@@ -26,7 +26,7 @@ public struct TelegramSource: Sendable {
                 headers: {
                     let token = context.tokens.service(context.name, onBehalfOf: nil, now: context.time.now)
                     return ["Authorization": "Bearer \(token.expose())"]
-                }, time: context.time, random: context.random, log: context.log)
+                }, time: context.time.machine, random: context.random, log: context.log)
             return TelegramSource(transport, .sandbox, botAPI: address)
         }
         let secrets = context.secrets

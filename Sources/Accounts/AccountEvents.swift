@@ -4,6 +4,8 @@ internal import Synchronization
 
 /// A decision that changed an account: one line of the integration log.
 public struct AccountEvent: Sendable, Equatable {
+    /// Its place in the log; 0 before it is written.
+    public var id: Int64 = 0
     public let user: Int64
     public let account: AccountID?
     /// `account_allocated`, `account_error`, …
@@ -87,16 +89,18 @@ public final class AccountEventLog: Sendable {
             .first?.int("events") ?? 0
         let rows = try await database.run(
             """
-            SELECT user_id, account_id, action, status, details, at FROM account_events WHERE \(condition)
+            SELECT id, user_id, account_id, action, status, details, at FROM account_events WHERE \(condition)
             ORDER BY at DESC, id DESC LIMIT \(limit) OFFSET \(offset)
             """)
         return (
             try rows.map { row in
-                AccountEvent(
+                var event = AccountEvent(
                     user: try row.int64("user_id"),
                     account: try row.optionalText("account_id").flatMap { AccountID($0) },
                     try row.text("action"), status: try row.text("status"), try row.json("details"),
                     at: try row.timestamp("at"))
+                event.id = try row.int64("id")
+                return event
             }, total
         )
     }

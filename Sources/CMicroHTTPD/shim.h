@@ -91,11 +91,12 @@ static inline void convoke_on_message(void *handlers, const char *format, va_lis
     h->message(h->server, text);
 }
 
-/// Without a listening socket: connections are handed over by `MHD_add_connection`.
-static inline struct MHD_Daemon *convoke_start_daemon(const convoke_handlers *handlers, unsigned threads,
-                                                      unsigned connections, size_t memory,
-                                                      const char *certificate, const char *key) {
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_TURBO |
+/// Without a listening socket and without a thread: connections are handed over by `MHD_add_connection`, and
+/// `convoke_run` is called whenever there is something to do.
+static inline struct MHD_Daemon *convoke_start_daemon(const convoke_handlers *handlers, unsigned connections,
+                                                      size_t memory, const char *certificate,
+                                                      const char *key) {
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_TURBO |
                      MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
     if (certificate) flags |= MHD_USE_TLS;
     struct MHD_OptionItem tls[] = {
@@ -118,10 +119,26 @@ static inline struct MHD_Daemon *convoke_start_daemon(const convoke_handlers *ha
         // What is wrong with a head is ours to find and to answer; found by the library, it is answered twice.
         MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        // One thread is no pool for libmicrohttpd: it has to be asked for as none.
-        MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0u,
         MHD_OPTION_ARRAY, certificate ? tls : none,
         MHD_OPTION_END);
+}
+
+/// What is readable when the daemon has something to do.
+static inline int convoke_daemon_epoll(struct MHD_Daemon *daemon) {
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    return info ? info->epoll_fd : -1;
+}
+
+/// Does what there is to do. 1 where there is more, such as what TLS has unpacked already and nobody has taken.
+static inline int convoke_run(struct MHD_Daemon *daemon) {
+    MHD_UNSIGNED_LONG_LONG milliseconds = 0;
+    MHD_run(daemon);
+    return MHD_get_timeout(daemon, &milliseconds) == MHD_YES && milliseconds == 0;
+}
+
+/// Has the daemon close a connection that has been without a sign of life for a second.
+static inline void convoke_close_soon(struct MHD_Connection *connection) {
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
 }
 
 static inline int convoke_queue(struct MHD_Connection *connection, unsigned status,

@@ -61,6 +61,9 @@ final class Connection: @unchecked Sendable {
     let address: String
     let key: AddressKey
     private let server: ServerCore
+    let daemon: Daemon
+    // Safe: used on the daemon's thread alone, which lets go of it as the last thing.
+    let handle: Unchecked<OpaquePointer>
 
     let phase = Atomic<Phase>(.fresh)
     /// When the phase began.
@@ -75,6 +78,9 @@ final class Connection: @unchecked Sendable {
     var lastLook = LastLook()
     var lastProgress: Progress?
 
+    /// What the daemon remembers from its last look.
+    var bytesAtLook: Int?
+
     private var work = Work.none
     private var target: RequestTarget?
     private var targetStart: UnsafePointer<CChar>?
@@ -84,11 +90,16 @@ final class Connection: @unchecked Sendable {
     private var isHead = false
     private var isBodyStarted = false
 
-    init(socket: Int32, address: String, key: AddressKey, server: ServerCore) {
+    init(
+        socket: Int32, address: String, key: AddressKey, server: ServerCore, daemon: Daemon,
+        handle: OpaquePointer
+    ) {
         self.socket = socket
         self.address = address
         self.key = key
         self.server = server
+        self.daemon = daemon
+        self.handle = Unchecked(value: handle)
         since = Atomic(server.clock.load(ordering: .relaxed))
     }
 
@@ -105,6 +116,11 @@ final class Connection: @unchecked Sendable {
         case .body: !(exchange?.isSuspended ?? false)
         case .handling, .answering: false
         }
+    }
+
+    /// Whether the rest of a body is to be read now.
+    var awaitsBody: Bool {
+        phase.load(ordering: .relaxed) == .body && !(exchange?.isSuspended ?? false)
     }
 
     private func enter(_ next: Phase) {
@@ -137,6 +153,7 @@ final class Connection: @unchecked Sendable {
         targetStart = nil
         received = 0
         dropped = 0
+        bytesAtLook = nil
         isBodyStarted = false
         enter(.waiting)
     }
@@ -164,7 +181,7 @@ final class Connection: @unchecked Sendable {
             }
             var request = request
             request.body = bytes.isEmpty ? .empty : Body(bytes)
-            let exchange = Exchange(connection)
+            let exchange = Exchange(connection, daemon)
             begin(exchange, request)
             isBodyStarted = true
             enter(.handling)
@@ -226,7 +243,7 @@ final class Connection: @unchecked Sendable {
             work = .gathering(request, bytes)
             return true
         }
-        let exchange = Exchange(connection)
+        let exchange = Exchange(connection, daemon)
         var streamed = request
         streamed.body = Body(length: head.contentLength) { try await exchange.pull() }
         isBodyStarted = !head.expectsContinue
@@ -238,6 +255,8 @@ final class Connection: @unchecked Sendable {
         work = .exchange(exchange)
         exchangeSlot.withLock { $0 = exchange }
         exchange.run(request, server.responder)
+        // What needs no waiting is answered when this returns, and the connection need not be suspended.
+        daemon.executor?.runWaiting()
     }
 
     private func goOn(

@@ -1,4 +1,5 @@
 import CMicroHTTPD
+import Core
 import HTTP
 import Synchronization
 
@@ -17,11 +18,16 @@ final class Exchange: Sendable {
         let continuation: CheckedContinuation<Void, any Error>
     }
     private struct State: Sendable {
-        // Safe: used under the lock alone, and not after `isOver`.
+        // Safe: used under the lock alone, and not after `isGone`.
         let connection: Unchecked<OpaquePointer>
+        let daemon: Daemon
         var isSuspended = false
-        /// The client is gone or has everything: nothing may touch the connection any more.
+        /// The daemon's thread was asked to resume it.
+        var isToResume = false
+        /// The client is gone or has everything: nobody works for it any more.
         var isOver = false
+        /// libmicrohttpd has let go of it, too.
+        var isGone = false
         var task: Task<Void, Never>?
 
         var received = Bytes()
@@ -41,10 +47,18 @@ final class Exchange: Sendable {
         var writers: [Waiting] = []
         var nextID: UInt64 = 0
 
-        mutating func resume() {
-            guard isSuspended, !isOver else { return }
+        /// On the daemon's own thread: 0.9.75 looks for what was resumed before it looks for what has come, and
+        /// forgets a wake-up between the two unless it runs in a thread of its own.
+        mutating func resume(_ exchange: Exchange) {
+            guard isSuspended, !isGone else { return }
+            guard daemon.loop.isCurrent else {
+                guard !isToResume else { return }
+                isToResume = true
+                return daemon.loop.perform { exchange.resume() }
+            }
             isSuspended = false
             MHD_resume_connection(connection.value)
+            daemon.isStirred = true
         }
         mutating func suspend() {
             guard !isSuspended else { return }
@@ -56,18 +70,30 @@ final class Exchange: Sendable {
         func lookAgain() {
             MHD_suspend_connection(connection.value)
             MHD_resume_connection(connection.value)
+            daemon.isStirred = true
         }
     }
     private enum StreamEnd { case finished, failed }
 
     private let state: Mutex<State>
+    private let executor: EventLoop?
 
-    init(_ connection: OpaquePointer) { state = Mutex(State(connection: Unchecked(value: connection))) }
+    init(_ connection: OpaquePointer, _ daemon: Daemon) {
+        state = Mutex(State(connection: Unchecked(value: connection), daemon: daemon))
+        executor = daemon.executor
+    }
+
+    private func resume() {
+        state.withLock { state in
+            state.isToResume = false
+            state.resume(self)
+        }
+    }
 
     // MARK: - The handler's side
 
     func run(_ request: Request, _ responder: any Responder) {
-        let task = Task.detached {
+        let task = Task.detached(executorPreference: executor) {
             let response = await responder.answer(request)
             self.answer(response)
             if case .stream(_, let write) = response.content, request.method != .head, response.mayHaveBody {
@@ -84,7 +110,7 @@ final class Exchange: Sendable {
     private func answer(_ response: Response) {
         state.withLock { state in
             state.response = response
-            state.resume()
+            state.resume(self)
         }
     }
 
@@ -97,7 +123,7 @@ final class Exchange: Sendable {
         }
         state.withLock { state in
             state.end = state.isEnding ? .finished : end
-            state.resume()
+            state.resume(self)
         }
     }
 
@@ -108,7 +134,7 @@ final class Exchange: Sendable {
                 let outcome: Result<Bytes?, any Error>? = state.withLock { state in
                     if !state.received.isEmpty {
                         defer { state.received = Bytes() }
-                        state.resume()
+                        state.resume(self)
                         return .success(state.received)
                     }
                     if let refusal = state.refusal { return .failure(refusal) }
@@ -118,7 +144,7 @@ final class Exchange: Sendable {
                     }
                     state.puller = continuation
                     state.isBodyWanted = true
-                    state.resume()
+                    state.resume(self)
                     return nil
                 }
                 if let outcome { continuation.resume(with: outcome) }
@@ -148,7 +174,7 @@ final class Exchange: Sendable {
                         return nil
                     }
                     state.outgoing.append(contentsOf: bytes)
-                    state.resume()
+                    state.resume(self)
                     return .success(())
                 }
                 if let outcome { continuation.resume(with: outcome) }
@@ -285,7 +311,7 @@ final class Exchange: Sendable {
 
     private func end(wake: Bool) {
         let (task, puller, writers) = state.withLock { state in
-            if wake { state.resume() }
+            if wake { state.resume(self) } else { state.isGone = true }
             state.isOver = true
             defer {
                 state.puller = nil

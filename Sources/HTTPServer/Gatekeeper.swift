@@ -18,13 +18,12 @@ final class Gatekeeper: Sendable {
     private let core: ServerCore
     private let listener: Int32
     private let alarm: Int32
-    // Safe: the daemon is made to be called from any thread, and is stopped as the last thing here.
-    private let daemon: Unchecked<OpaquePointer>
+    private let daemons: [Daemon]
 
-    init(_ core: ServerCore, listener: Int32, daemon: OpaquePointer) {
+    init(_ core: ServerCore, listener: Int32, daemons: [Daemon]) {
         self.core = core
         self.listener = listener
-        self.daemon = Unchecked(value: daemon)
+        self.daemons = daemons
         alarm = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
     }
 
@@ -41,6 +40,7 @@ final class Gatekeeper: Sendable {
         var nextSweep: Int64 = 0
         var nextRoll: Int64 = 0
         var stopBegan: Int64?
+        var accepted = 0
         while true {
             var watched = [
                 pollfd(fd: alarm, events: Int16(POLLIN), revents: 0),
@@ -56,7 +56,7 @@ final class Gatekeeper: Sendable {
                 var count: eventfd_t = 0
                 eventfd_read(alarm, &count)
             }
-            if isAccepting { isAccepting = accept() }
+            if isAccepting { isAccepting = accept(&accepted) }
             let real = SystemTime().uptime.milliseconds
             guard real >= nextSweep || core.isStopping else { continue }
             nextSweep = real + Int64(Self.tick)
@@ -69,13 +69,12 @@ final class Gatekeeper: Sendable {
             }
             if stopBegan != nil, left == 0 { break }
         }
-        MHD_stop_daemon(daemon.value)
     }
 
     // MARK: - Accepting
 
     /// False where the system has nothing left to give: try again later.
-    private func accept() -> Bool {
+    private func accept(_ accepted: inout Int) -> Bool {
         for _ in 0..<256 {
             var address = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -94,12 +93,9 @@ final class Gatekeeper: Sendable {
                 close(socket)
                 continue
             }
-            let isTaken = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    convoke_add_connection(daemon.value, socket, $0, length)
-                }
-            }
-            if isTaken == 0 { core.dismiss(socket) }
+            // In turn: all are alike to it, and each has about as much to do.
+            daemons[accepted % daemons.count].add(socket, address, length)
+            accepted &+= 1
         }
         return true
     }

@@ -57,32 +57,28 @@ public final class HTTPServer: Service {
             return bound.socket
         }
         guard let listener else { throw ListenError(description: "\(name) has been run already") }
-        let handlers = Handlers(core)
-        let certificate = settings.tls?.certificate
-        let key = settings.tls?.key.expose()
-        guard
-            let daemon = convoke_start_daemon(
-                handlers.pointer, UInt32(settings.threads),
-                UInt32(settings.limits.connections * (settings.threads + 1)),
-                settings.limits.headBytes * 2, certificate, key)
-        else {
-            close(listener)
-            throw ListenError(description: "\(name) could not start: \(handlers.lastMessage)")
+        let daemons = try (0..<settings.threads).map { number in
+            guard let daemon = Daemon(core, settings, name: "http-\(number)") else {
+                close(listener)
+                throw ListenError(description: "\(name) could not start: \(Daemon.lastMessage)")
+            }
+            return daemon
         }
-        let gatekeeper = Gatekeeper(core, listener: listener, daemon: daemon)
+        for daemon in daemons { await daemon.start() }
+        let gatekeeper = Gatekeeper(core, listener: listener, daemons: daemons)
         core.log.info(
             "http.listening", ["host": .text(settings.host), "port": .int(port), "tls": .flag(core.isTLS)])
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 startThread(name: "http-gate") {
                     gatekeeper.run()
-                    handlers.release()
                     continuation.resume()
                 }
             }
         } onCancel: {
             gatekeeper.stop()
         }
+        for daemon in daemons { await daemon.stop() }
         core.log.info("http.stopped", ["port": .int(port)])
     }
 
@@ -124,61 +120,5 @@ public final class HTTPServer: Service {
 
     private func refusal(_ reason: String) -> ListenError {
         ListenError(description: "cannot listen on \(settings.host):\(settings.port): \(reason)")
-    }
-}
-
-/// The functions libmicrohttpd calls. They live as long as its daemon.
-// Safe: filled once before the daemon starts, and only read afterwards.
-private final class Handlers: @unchecked Sendable {
-    let pointer: UnsafeMutablePointer<convoke_handlers>
-    private let core: ServerCore
-    private static let last = Mutex("")
-
-    init(_ core: ServerCore) {
-        self.core = core
-        pointer = .allocate(capacity: 1)
-        pointer.initialize(
-            to: convoke_handlers(
-                server: Unmanaged.passRetained(core).toOpaque(),
-                opened: { server, _, socket in
-                    guard let server else { return nil }
-                    let connection = Unmanaged<ServerCore>.fromOpaque(server).takeUnretainedValue().open(
-                        socket)
-                    return Unmanaged.passRetained(connection).toOpaque()
-                },
-                closed: { server, context in
-                    guard let server, let context else { return }
-                    let connection = Unmanaged<Connection>.fromOpaque(context).takeRetainedValue()
-                    Unmanaged<ServerCore>.fromOpaque(server).takeUnretainedValue().closed(connection)
-                },
-                target: { context, _, text in
-                    guard let context, let text else { return }
-                    Unmanaged<Connection>.fromOpaque(context).takeUnretainedValue().begin(target: text)
-                },
-                access: { context, connection, method, version, upload, size in
-                    guard let context, let connection, let method, let version, let size else { return 0 }
-                    return Unmanaged<Connection>.fromOpaque(context).takeUnretainedValue()
-                        .proceed(connection, method, version, upload, &size.pointee) ? 1 : 0
-                },
-                completed: { context in
-                    guard let context else { return }
-                    Unmanaged<Connection>.fromOpaque(context).takeUnretainedValue().end()
-                },
-                message: { server, text in
-                    guard let server, let text else { return }
-                    let message = String(cString: text)
-                    Handlers.last.withLock { $0 = message }
-                    Unmanaged<ServerCore>.fromOpaque(server).takeUnretainedValue()
-                        .log.debug("http.library", ["message": .text(message)])
-                }))
-    }
-
-    /// What libmicrohttpd last complained of.
-    var lastMessage: String { Self.last.withLock { $0 } }
-
-    func release() {
-        if let server = pointer.pointee.server { Unmanaged<ServerCore>.fromOpaque(server).release() }
-        pointer.deinitialize(count: 1)
-        pointer.deallocate()
     }
 }

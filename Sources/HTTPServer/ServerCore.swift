@@ -67,12 +67,12 @@ final class ServerCore: Sendable {
         }
     }
 
-    func open(_ socket: Int32) -> Connection {
+    func open(_ socket: Int32, _ handle: OpaquePointer, _ daemon: Daemon) -> Connection {
         registry.withLock { registry in
             let from = registry.arriving.removeValue(forKey: socket)
             let connection = Connection(
                 socket: socket, address: from?.address ?? "", key: from?.key ?? AddressKey(high: 0),
-                server: self)
+                server: self, daemon: daemon, handle: handle)
             registry.connections[ObjectIdentifier(connection)] = connection
             opened.increment()
             current.set(registry.accepted)
@@ -85,6 +85,10 @@ final class ServerCore: Sendable {
             registry.connections[ObjectIdentifier(connection)] = nil
             forget(connection.key, &registry)
         }
+    }
+
+    func connections(of daemon: Daemon) -> [Connection] {
+        registry.withLock { $0.connections.values.filter { $0.daemon === daemon } }
     }
 
     /// A socket that libmicrohttpd did not take.

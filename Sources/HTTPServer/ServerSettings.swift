@@ -5,19 +5,31 @@ public struct ServerSettings: Sendable {
     public var host: String
     /// 0 lets the system choose; `HTTPServer.port` tells which.
     public var port: Int
-    /// How many threads read and write; handlers run on Swift's own.
+    /// How many threads read and write.
     public var threads: Int
+    public var handlers: Handlers
     public var limits: Limits
     public var tls: TLS?
 
     public init(
-        host: String = "127.0.0.1", port: Int, threads: Int = 2, limits: Limits = Limits(), tls: TLS? = nil
+        host: String = "127.0.0.1", port: Int, threads: Int = 2, handlers: Handlers = .onPool,
+        limits: Limits = Limits(), tls: TLS? = nil
     ) {
         self.host = host
         self.port = port
         self.threads = threads
+        self.handlers = handlers
         self.limits = limits
         self.tls = tls
+    }
+
+    /// Where the tasks run that answer requests.
+    public enum Handlers: Sendable {
+        /// On Swift's own threads: what one handler computes holds up no other.
+        case onPool
+        /// On the thread that reads the request: for handlers that only pass things on, which save the way
+        /// to another thread and back. One that computes for long holds up all connections of its thread.
+        case onLoop
     }
 
     /// A certificate chain and its key, both in PEM.

@@ -1,5 +1,5 @@
 public import Core
-import Security
+public import Security
 public import Storage
 
 /// One wish to send, as its caller names it. The same attempt is carried out once, however often and from
@@ -25,8 +25,8 @@ public struct Attempt: Equatable, Sendable {
     public let userID: Int64
     public let accountID: UniqueID
     public let kind: Kind
-    /// Of its contents: the same attempt with others is a mistake of the caller.
-    public let fingerprint: String
+    /// Of its contents: the same attempt with others is a mistake of the caller. It is stored under a key only.
+    let fingerprint: String
     public let fencingToken: Int64?
 
     public init(
@@ -62,16 +62,21 @@ public struct SendStore: Sendable {
     let database: any Database
     /// Names this run of the process: what another run left open will not be finished by it.
     let instance: String
+    /// Names and numbers are few: without a key a fingerprint could be undone by trying them all. The current
+    /// one first, and those before it.
+    let hashes: [KeyedHash]
 
-    public init(_ database: any Database, instance: String) {
+    public init(_ database: any Database, instance: String, hashes: [KeyedHash]) {
+        precondition(!hashes.isEmpty, "fingerprints are stored under a key")
         self.database = database
         self.instance = instance
+        self.hashes = hashes
     }
 
     /// Takes the attempt, or says why not. A lease older than the newest that was shown for the account is
     /// refused, also for an attempt that is known: its holder has to learn that it is late.
     public func claim(_ attempt: Attempt, at now: Timestamp) async throws -> Claim {
-        let instance = instance
+        let (instance, fingerprints) = (instance, hashes.map { $0.digest(attempt.fingerprint) })
         return try await database.transaction { transaction in
             try transaction.showFence(attempt)
             let taken = try transaction.run(
@@ -79,7 +84,7 @@ public struct SendStore: Sendable {
                 INSERT INTO telegram_sends (user_id, attempt_id, account_id, kind, fingerprint, stage,
                     fencing_token, instance, started_at)
                 VALUES (\(attempt.userID), \(attempt.id), \(attempt.accountID), \(attempt.kind.rawValue),
-                    \(attempt.fingerprint), 'claimed', \(attempt.fencingToken), \(instance), \(now))
+                    \(fingerprints[0]), 'claimed', \(attempt.fencingToken), \(instance), \(now))
                 ON CONFLICT (user_id, attempt_id) DO NOTHING
                 """)
             if taken.affected == 1 { return .granted }
@@ -89,7 +94,8 @@ public struct SendStore: Sendable {
                 WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id)
                 """)
             guard let row = rows.first else { throw IntegrationError.busy }
-            guard try row.text("fingerprint") == attempt.fingerprint else {
+            // Blank where the person was erased: then nobody can tell, and nothing is sent again.
+            guard try row.text("fingerprint").isEmpty || fingerprints.contains(row.text("fingerprint")) else {
                 throw IntegrationError.attemptReused
             }
             switch Attempt.Stage(rawValue: try row.text("stage")) {

@@ -222,7 +222,8 @@ extension LogEntry {
 
     public func json(in language: Language) -> JSONValue {
         [
-            "id": id.json, "account_id": accountID?.json ?? .null, "action": .string(action.rawValue),
+            "id": id.json, "source": "integration-service", "account_id": accountID?.json ?? .null,
+            "action": .string(action.rawValue),
             "title": .string(action.title(language)), "status": .string(status.rawValue),
             "error_code": JSONValue(errorCode), "details": details, "request_id": .string(requestID),
             "duration_ms": .int(duration.milliseconds), "created_at": at.json,

@@ -138,6 +138,9 @@ public final class SandboxWorld: Service {
     func disconnect(_ link: Int) {
         state.withLock { state in
             state.links[link] = nil
+            for client in state.world.clients.values where client.key.link == link {
+                state.world.keepUnfinished(client)
+            }
             state.world.clients = state.world.clients.filter { $0.key.link != link }
         }
     }

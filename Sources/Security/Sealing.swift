@@ -80,6 +80,11 @@ public struct SealingKeys: Sendable {
         return SealingKeys(current: derived[0], previous: Array(derived.dropFirst()), random: random)
     }
 
+    /// Hashes of the same versions for one purpose, the current one first.
+    public func hashes(for purpose: String) -> [KeyedHash] {
+        all.map { KeyedHash(key: KeyDerivation(master: $0.secret).key(for: "convoke.hash/" + purpose)) }
+    }
+
     // MARK: - Bytes
 
     public func seal(_ plain: Secret<[UInt8]>, for binding: SealBinding) -> [UInt8] {

@@ -89,7 +89,8 @@ public func assemble(
         for: definition, from: resources.environment, dataFolder: resources.settings.dataFolder)
     let database = settings.database.map {
         $0.open(
-            definition.database ?? "", definition.pool, time: resources.time, random: resources.random,
+            definition.database ?? "", definition.pool, time: resources.time.machine,
+            random: resources.random,
             log: log,
             metrics: metrics)
     }
@@ -201,13 +202,13 @@ public func runProcess(_ name: String, _ definitions: [ServiceDefinition]) async
     }
 }
 
-/// Everything that runs in a process, in the order of its start: what others need comes first.
+/// Everything that runs in a process, in the order of its start: what others need comes first. They stop the
+/// other way round, each service with its listener before its workers, and nobody before those who need it.
 public func processServices(
     _ definitions: [ServiceDefinition], _ resources: ProcessResources, log: Log
 ) async throws -> [any Service] {
     var services = resources.services
     let broker = try await openBroker(definitions, resources, log: log, &services)
-    var listeners: [any Service] = []
     for definition in definitions {
         let assembled = try await assemble(
             definition, resources, broker: definition.queues.isEmpty ? nil : broker)
@@ -215,20 +216,19 @@ public func processServices(
         let context = assembled.context
         let server = HTTPServer(
             serverSettings(context.settings), assembled.router, name: "\(definition.name)-listener",
-            log: context.log, metrics: context.metrics, time: resources.time)
+            log: context.log, metrics: context.metrics, time: resources.time.machine)
         try server.bind()
-        listeners.append(server)
+        services.append(server)
         if let (address, router) = assembled.operators {
             let settings = ServerSettings(host: address.host, port: address.port, threads: 1)
             let server = HTTPServer(
                 settings, router, name: "\(definition.name)-operators", log: context.log, time: resources.time
             )
             try server.bind()
-            listeners.append(server)
+            services.append(server)
         }
     }
-    // Last, so that they are the first to stop.
-    return services + listeners
+    return services
 }
 
 private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
@@ -255,7 +255,8 @@ private func openBroker(
         broker = RabbitMQBroker(address, queues: queues, metrics: metrics, time: resources.time, log: log)
     } else {
         let location = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite")
-        let database = location.open("queues", time: resources.time, log: log, metrics: resources.metrics)
+        let database = location.open(
+            "queues", time: resources.time.machine, log: log, metrics: resources.metrics)
         services.append(closing("queue-database", resources.time) { await database.close() })
         broker = SQLBroker(
             database, queues: queues, metrics: metrics, time: resources.time, log: log)

@@ -84,7 +84,7 @@ private func examine(_ component: Component, _ time: any TimeSource) async -> (w
     let start = time.uptime
     func latency() -> JSONValue { .double(((time.uptime - start).inSeconds * 100_000).rounded() / 100) }
     do {
-        let members = try await withDeadline(Health.patience, time) { try await component.check() }
+        let members = try await withDeadline(Health.patience, time.machine) { try await component.check() }
         return (
             true, .object([JSONMember("status", "healthy"), JSONMember("latency_ms", latency())] + members)
         )

@@ -126,3 +126,38 @@ import Testing
         #expect(SeededRandom(seed: 3).bytes(13).count == 13)
     }
 }
+
+@Suite struct `Time that can be skipped` {
+    private let machine = ManualTime(Timestamp("2025-08-24T10:00:00Z") ?? .epoch)
+    private let start = Timestamp("2025-08-24T10:00:00Z") ?? .epoch
+
+    @Test func `goes on after a jump from where it has landed, and never back`() {
+        let time = SkippableTime(origin: start, machine: machine)
+        machine.advance(by: .seconds(2))
+        #expect(time.now == start + .seconds(2))
+        time.skip(.hours(1))
+        #expect(time.now == start + .seconds(3602))
+        machine.advance(by: .seconds(1))
+        #expect(time.uptime == .seconds(3603))
+        time.skip(.seconds(-10))
+        #expect(time.uptime == .seconds(3603))
+    }
+
+    @Test func `wakes a sleeper whose time is skipped, and leaves the machine's time alone`() async throws {
+        let time = SkippableTime(origin: start, machine: machine)
+        async let slept: Void = time.sleep(for: .hours(1))
+        await machine.waitForSleepers(1)
+        time.skip(.hours(2))
+        machine.advance(by: .milliseconds(10))
+        try await slept
+        #expect(time.machine.uptime == .milliseconds(10))
+    }
+
+    @Test func `lets a cancelled sleeper go`() async throws {
+        let time = SkippableTime(origin: start, machine: machine)
+        let sleeper = Task { try await time.sleep(for: .hours(1)) }
+        await machine.waitForSleepers(1)
+        sleeper.cancel()
+        await #expect(throws: CancellationError.self) { try await sleeper.value }
+    }
+}

@@ -20,7 +20,7 @@ struct Footprint {
         }
         for name in entries("/proc/self/task") {
             let thread = read("/proc/self/task/\(name)/comm")
-            if ["MHD", "http-gate", "raw-client"].contains(where: thread.hasPrefix) { result.threads += 1 }
+            if ["http-", "raw-client"].contains(where: thread.hasPrefix) { result.threads += 1 }
         }
         let pages = read("/proc/self/statm").split(separator: " ").dropFirst().first.flatMap { Int($0) }
         result.memory = (pages ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))

@@ -110,7 +110,8 @@ final class Office: Sendable {
         let time: SteeredTime
         let broker: any Broker
         private let queues: any Database
-        private let task: Task<Void, any Error>
+        /// One for each service, in their order.
+        private let tasks: [Task<Void, any Error>]
 
         init(_ office: Office) async throws {
             let log = Log(service: "test", level: .debug, time: office.time, to: office.sink)
@@ -127,8 +128,7 @@ final class Office: Sendable {
             service = try await assemble(definition, resources, broker: broker)
             tokens = resources.tokens
             time = office.time
-            let services = service.services
-            task = Task { try await runAll(services, log: log) }
+            tasks = service.services.map { service in Task { try await service.run() } }
             try await service.readiness.wait(time)
             // As user-service does: whoever is not among the ended sessions is not asked about.
             try await service.context.endedSessions.fill([], now: time.now, round: "1")
@@ -136,18 +136,21 @@ final class Office: Sendable {
 
         /// As SIGTERM ends it.
         func stop() async {
-            task.cancel()
-            _ = await task.result
+            for task in tasks.reversed() {
+                task.cancel()
+                _ = await task.result
+            }
             await broker.close()
             await queues.close()
         }
 
-        /// As SIGKILL ends it: from now on nothing it does reaches the database.
+        /// As SIGKILL ends it: from now on nothing it does reaches the database, and what it held is free at
+        /// once, whatever it still waits for.
         func kill() async {
             await service.context.database.close()
+            for task in tasks { task.cancel() }
             await broker.close()
             await queues.close()
-            task.cancel()
         }
 
         func user(_ id: Int64) -> Caller {

@@ -172,6 +172,60 @@ import Testing
         }
     }
 
+    @Test func `takes an idempotency key for an attempt, which no crash makes twice`() async throws {
+        let office = try await Office(.sqlite, telegram())
+        let first = try await office.started()
+        let account = try await first.connected(11, office.telegram)
+        func send(_ run: Office.Run, _ target: String = "target21") async -> Answer {
+            await run.user(1).ask(
+                .post, path(account),
+                body: [
+                    "invite_type": "group_invite", "target_username": .string(target), "group_id": "club",
+                ],
+                headers: ["Idempotency-Key": "k"])
+        }
+        office.telegram.withhold("addChatMember", "addChatMembers")
+        let caller = Task { await send(first) }
+        try await eventually("Telegram has acted") { office.telegram.heldCount == 1 }
+        await first.kill()
+        office.telegram.release()
+        _ = await caller.value
+        try await office.open { second in
+            for _ in 1...2 { #expect(await send(second)["status"] == "success") }
+            #expect(await send(second, "target22").code == "attempt_reused")
+            #expect(office.telegram.ledger.count == 1)
+        }
+    }
+
+    /// As a process that was killed leaves them for a moment.
+    @Test func `waits for a folder that is still held`() async throws {
+        let office = try await Office(.sqlite, telegram())
+        let first = try await office.started()
+        let account = try await first.connected(11, office.telegram)
+        await first.stop()
+        let held: (Int64, String) = (
+            400, "Can't lock file \"x/td.binlog\", because it is already in use by current program"
+        )
+        office.telegram.refuse("setTdlibParameters", held, held, held)
+        try await office.open { second in
+            let answers = await withTaskGroup(of: Answer.self) { group in
+                for number in 21...30 {
+                    group.addTask {
+                        await second.user(1).post(
+                            path(account),
+                            [
+                                "invite_type": "group_invite", "target_username": .string("target\(number)"),
+                                "group_id": "club",
+                            ])
+                    }
+                }
+                return await group.reduce(into: [Answer]()) { $0.append($1) }
+            }
+            #expect(answers.allSatisfy { $0["status"] == "success" }, "\(answers.map(\.text))")
+            #expect(office.telegram.count(of: "setTdlibParameters") == 5)
+        }
+    }
+
     @Test func `refuses a lease that is older than the newest`() async throws {
         let office = try await Office(.sqlite, telegram())
         try await office.open { run in

@@ -140,8 +140,11 @@ import Testing
         let office = try await Office(.sqlite, telegram(members: 900))
         let first = try await office.started()
         let account = try await first.connected(11, office.telegram)
-        let client = HTTPClient()
         let readers = 100
+        var settings = HTTPClient.Settings()
+        // All at once: who waits for a turn may wait longer than for an answer.
+        settings.limits.perHost = readers
+        let client = HTTPClient(settings)
 
         /// Whole lines only: what was cut off in the middle was not received.
         func read(_ run: Office.Run, _ port: Int, from cursor: String?, upTo most: Int?) async throws
@@ -154,7 +157,7 @@ import Testing
             let response = try await client.send(
                 ClientRequest(
                     .get, "http://127.0.0.1:\(port)\(path(account, "members"))?\(query)",
-                    headers: ["Authorization": "Bearer \(token.expose())"]))
+                    headers: ["Authorization": "Bearer \(token.expose())"], deadline: .seconds(120)))
             #expect(response.status == 200)
             var buffer = Bytes()
             var lines: [JSONValue] = []

@@ -1,9 +1,17 @@
 import Core
+import Security
 import Storage
 import Synchronization
 import Testing
 
 @testable import Integration
+
+extension SendStore {
+    init(_ database: any Database, instance: String) {
+        self.init(
+            database, instance: instance, hashes: [KeyedHash(key: Secret(Array(repeating: 3, count: 32)))])
+    }
+}
 
 @Suite struct `An attempt to send` {
     private func attempt(
@@ -51,6 +59,29 @@ import Testing
                 // A later answer does not replace the first.
                 try await store.finish(attempt, with: .failed(SendFailure(.inviteFailed)), at: noon)
                 #expect(try await store.claim(attempt, at: noon) == .done(outcome))
+            }
+        }
+    }
+
+    /// A name is quickly guessed; what is stored must not tell whether the guess is right.
+    @Test(arguments: Engine.available)
+    func `is stored under a key, and known by the key before it as well`(engine: Engine) async throws {
+        try await engine.withDatabase { database in
+            let account = try await AccountStore(database).connected(7)
+            let (old, new) = (
+                KeyedHash(key: Secret(Array(repeating: 1, count: 32))),
+                KeyedHash(key: Secret(Array(repeating: 2, count: 32)))
+            )
+            let attempt = attempt(account)
+            let before = SendStore(database, instance: "run-1", hashes: [old])
+            #expect(try await before.claim(attempt, at: noon) == .granted)
+            let stored = try await database.run("SELECT fingerprint FROM telegram_sends").first?.text(
+                "fingerprint")
+            #expect(stored != attempt.fingerprint)
+            let after = SendStore(database, instance: "run-1", hashes: [new, old])
+            #expect(try await after.claim(attempt, at: noon) == .underWay)
+            await #expect(throws: IntegrationError.attemptReused) {
+                try await SendStore(database, instance: "run-1", hashes: [new]).claim(attempt, at: noon)
             }
         }
     }

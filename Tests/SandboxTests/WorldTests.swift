@@ -13,7 +13,7 @@ extension WorldOptions {
 }
 
 /// Signs accounts in to a world that runs while `body` does.
-private func running(
+func running(
     _ world: SandboxWorld, time: any TimeSource = SystemTime(),
     _ body: @Sendable (Telegram) async throws -> Void
 ) async throws {
@@ -30,7 +30,7 @@ private func running(
     _ = await life.result
 }
 
-private func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: AccountKind) async throws
+func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: AccountKind) async throws
     -> TelegramClient
 {
     let phone = try #require(world.accounts().first { $0.kind == kind }?.phone)
@@ -41,16 +41,34 @@ private func signIn(_ telegram: Telegram, _ world: SandboxWorld, _ kind: Account
     return client
 }
 
-private func club(_ client: TelegramClient) async throws -> ChatID {
+func club(_ client: TelegramClient) async throws -> ChatID {
     guard case .community(let community) = try await client.resolve(.username("sandbox_club")) else {
         return 0
     }
     return community.chat
 }
 
-private func meet(_ name: String?, _ client: TelegramClient) async throws -> UserID {
+func meet(_ name: String?, _ client: TelegramClient) async throws -> UserID {
     guard case .person(let person) = try await client.resolve(.username(try #require(name))) else { return 0 }
     return person.id
+}
+
+extension SessionParameters {
+    static func sample(_ directory: String) -> SessionParameters {
+        SessionParameters(directory: directory, encryptionKey: Secret(Array(repeating: 1, count: 32)))
+    }
+}
+
+/// Polls until something that others do on their own has come about.
+func happens(
+    sourceLocation: SourceLocation = #_sourceLocation, _ isSo: () async throws -> Bool
+) async throws {
+    let clock = SystemTime()
+    let end = clock.uptime + .seconds(60)
+    while try await !isSo() {
+        try #require(clock.uptime < end, "it never came about", sourceLocation: sourceLocation)
+        try await clock.sleep(for: .milliseconds(5))
+    }
 }
 
 @Suite struct `A simulated world` {

@@ -110,14 +110,16 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        (AccountKind.needsEmail, "e-mail"), (.needsPremium, "Premium"),
-        (.unregistered, "no Telegram account"),
-    ])
-    func `says why it cannot go on where Telegram wants what we do not do`(kind: AccountKind, word: String)
-        async throws
-    {
-        try await Stage.run { stage in
+    @Test(
+        arguments: [
+            (AccountKind.needsEmail, "e-mail"), (.needsPremium, "Premium"),
+            (.unregistered, "no Telegram account"),
+        ], Wire.allCases)
+    func `says why it cannot go on where Telegram wants what we do not do`(
+        want: (kind: AccountKind, word: String), wire: Wire
+    ) async throws {
+        let (kind, word) = want
+        try await Stage.run(wire) { stage in
             let client = try await stage.open()
             let phone = stage.phone(kind)
             var state = try await client.submit(phone: phone)
@@ -133,8 +135,9 @@ import Testing
         }
     }
 
-    @Test func `is refused to a banned number, a wrong one and none`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `is refused to a banned number, a wrong one and none`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.open()
             #expect(
                 try await reason { try await client.submit(phone: stage.phone(.banned)) } == .accountBanned)
@@ -144,8 +147,9 @@ import Testing
         }
     }
 
-    @Test func `lets the newer of two steps at once win`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `lets the newer of two steps at once win`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.open()
             stage.world.add(Fault(method: "setAuthenticationPhoneNumber", isSilent: true, count: 1))
             try await withThrowingTaskGroup(of: FailureReason?.self) { group in
@@ -220,8 +224,9 @@ import Testing
         }
     }
 
-    @Test func `that was revoked while it was closed is found out when it is opened`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `that was revoked while it was closed is found out when it is opened`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             try await stage.account(folder: "one").close()
             try stage.world.revoke(stage.phone(.warmed))
             let client = try await stage.open("one")
@@ -266,8 +271,9 @@ import Testing
         }
     }
 
-    @Test func `is told the words Telegram has for its owner`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `is told the words Telegram has for its owner`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             var updates = client.updates().makeAsyncIterator()
             try stage.world.tell(

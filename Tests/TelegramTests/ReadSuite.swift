@@ -18,8 +18,9 @@ import Testing
         }
     }
 
-    @Test func `goes on from a place where it was left`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `goes on from a place where it was left`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let chat = try await client.group("sandbox_quiet").chat
             let first = try await client.history(of: chat, limit: 30)
@@ -86,8 +87,9 @@ import Testing
         }
     }
 
-    @Test func `comments where there are none says so`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `comments where there are none says so`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let quiet = try await client.group("sandbox_quiet").chat
             #expect(
@@ -143,8 +145,9 @@ import Testing
         }
     }
 
-    @Test func `a basic group's members come all at once`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `a basic group's members come all at once`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.chats()
             let basic = try await client.community(-2001)
@@ -171,8 +174,9 @@ import Testing
         }
     }
 
-    @Test func `a reference in any form leads there`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `a reference in any form leads there`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             for written in [
                 "@Sandbox_Talk", "t.me/sandbox_talk", "https://t.me/sandbox_talk/5", "-1000000001002",
@@ -205,8 +209,9 @@ import Testing
         }
     }
 
-    @Test func `is lazy: nothing is asked for before it is wanted`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `is lazy: nothing is asked for before it is wanted`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let chat = try await client.group("sandbox_talk").chat
             stage.world.add(Fault(method: "getChatHistory", code: 400, message: "CHANNEL_PRIVATE"))
@@ -216,8 +221,9 @@ import Testing
         }
     }
 
-    @Test func `joining comes to what the group wants`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `joining comes to what the group wants`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let talk = try await client.group("sandbox_talk").chat
             #expect(try await client.join(talk) == .joined(talk))

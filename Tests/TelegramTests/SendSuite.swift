@@ -29,9 +29,10 @@ import Testing
             (.premiumOnly, .refused(.premiumRequired)), (.inTooManyGroups, .refused(.targetInTooManyGroups)),
             (.groupShyBot, .refused(.botNotAddable)), (.bot, .accepted), (.paid, .accepted),
             (.vanishes, .accepted),
-        ] as [(Temper, AddOutcome)])
-    func `is answered as they want it`(temper: Temper, outcome: AddOutcome) async throws {
-        try await Stage.run { stage in
+        ] as [(Temper, AddOutcome)], Wire.allCases)
+    func `is answered as they want it`(want: (temper: Temper, outcome: AddOutcome), wire: Wire) async throws {
+        let (temper, outcome) = want
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.group("sandbox_club")
             let person = try await stage.person(temper, client)
@@ -42,8 +43,9 @@ import Testing
         }
     }
 
-    @Test func `who left by themselves is a no`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `who left by themselves is a no`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.group("sandbox_club")
             let left = try #require(stage.world.peopleWhoLeft(Stage.club.rawValue, limit: 1).first?.username)
@@ -52,8 +54,9 @@ import Testing
         }
     }
 
-    @Test func `with Premium reaches those who allow only that`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `with Premium reaches those who allow only that`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account(.premium)
             _ = try await client.group("sandbox_club")
             let person = try await stage.person(.premiumAddsOnly, client)
@@ -61,8 +64,9 @@ import Testing
         }
     }
 
-    @Test func `fails with the group's reasons`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `fails with the group's reasons`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let person = try await stage.person(.open, client)
             func fails(in chat: ChatID) async throws -> FailureReason? {
@@ -78,8 +82,9 @@ import Testing
         }
     }
 
-    @Test func `needs to have seen them`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `needs to have seen them`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.group("sandbox_club")
             #expect(
@@ -88,8 +93,9 @@ import Testing
         }
     }
 
-    @Test func `to a basic group tells when they were in`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `to a basic group tells when they were in`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.chats()
             let person = try await stage.person(.open, client)
@@ -98,8 +104,9 @@ import Testing
         }
     }
 
-    @Test func `by an account without the right is seen by the judge`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `by an account without the right is seen by the judge`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             _ = try await client.group("sandbox_talk")
             guard case .joined = try await client.join(-1_000_000_001_002) else {
@@ -165,13 +172,16 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        (Temper.premiumOnly, FailureReason.premiumRequired), (.paid, .paidMessages), (.blocks, .blockedUs),
-    ])
-    func `fails as Telegram changes its words on the way`(temper: Temper, expected: FailureReason)
-        async throws
-    {
-        try await Stage.run { stage in
+    @Test(
+        arguments: [
+            (Temper.premiumOnly, FailureReason.premiumRequired), (.paid, .paidMessages),
+            (.blocks, .blockedUs),
+        ], Wire.allCases)
+    func `fails as Telegram changes its words on the way`(
+        want: (temper: Temper, reason: FailureReason), wire: Wire
+    ) async throws {
+        let (temper, expected) = want
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let person = try await stage.person(temper, client)
             let chat = try await client.privateChat(with: person.id)
@@ -184,8 +194,9 @@ import Testing
         }
     }
 
-    @Test func `who deleted their account fails for good`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `who deleted their account fails for good`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let group = try await client.group("sandbox_club")
             var deleted: Person?
@@ -200,8 +211,9 @@ import Testing
         }
     }
 
-    @Test func `as a limited account fails with a day's rest`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `as a limited account fails with a day's rest`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account(.limited)
             let person = try await stage.person(.open, client)
             let chat = try await client.privateChat(with: person.id)
@@ -214,8 +226,9 @@ import Testing
         }
     }
 
-    @Test func `from many places at once keeps each answer with its sender`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `from many places at once keeps each answer with its sender`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let chat = try await client.group("sandbox_club").chat
             let ids = try await withThrowingTaskGroup(of: SentMessage.self) { group in
@@ -228,8 +241,9 @@ import Testing
         }
     }
 
-    @Test func `nothing, too much, or where one may not is refused`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `nothing, too much, or where one may not is refused`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let person = try await stage.person(.open, client)
             let chat = try await client.privateChat(with: person.id)
@@ -305,8 +319,9 @@ import Testing
         }
     }
 
-    @Test func `is not made by who may not invite`() async throws {
-        try await Stage.run { stage in
+    @Test(arguments: Wire.allCases)
+    func `is not made by who may not invite`(wire: Wire) async throws {
+        try await Stage.run(wire) { stage in
             let client = try await stage.account()
             let chat = try await client.group("sandbox_talk").chat
             #expect(

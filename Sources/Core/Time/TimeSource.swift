@@ -14,9 +14,15 @@ public protocol TimeSource: Sendable {
 
     /// Returns after `duration`, or throws `CancellationError` when the task is cancelled first.
     func sleep(for duration: Duration) async throws
+
+    /// What machines need to answer passes in the machine's own time, however fast the time of the story runs:
+    /// for the deadlines of drivers.
+    var machine: any TimeSource { get }
 }
 
 extension TimeSource {
+    public var machine: any TimeSource { self }
+
     public func sleep(until moment: Timestamp) async throws {
         let wait = moment - now
         if wait > .zero { try await sleep(for: wait) }
@@ -63,6 +69,7 @@ public struct ScaledTime: TimeSource {
     }
 
     public var uptime: Duration { SystemTime().uptime * scale }
+    public var machine: any TimeSource { SystemTime() }
 
     public func sleep(for duration: Duration) async throws {
         try await SystemTime().sleep(for: duration / scale)

@@ -3,6 +3,7 @@ public import Core
 /// Why something cannot be done to an account.
 public enum ControlError: Error, Equatable, Sendable {
     case noSuchAccount
+    case noSuchGroup
     /// Nobody waits for this link; it may have been renewed.
     case noSuchLink
     /// No code was asked for.
@@ -104,6 +105,14 @@ extension SandboxWorld {
                 return
             }
             for client in world.clients(of: number) { world.tellGroup(changed, to: client) }
+        }
+    }
+
+    /// A group's administrators hide its members, or show them again.
+    public func hideMembers(ofGroup chat: Int64, _ isHidden: Bool = true) throws {
+        try change { world in
+            guard let group = world.group(ofChat: chat) else { throw ControlError.noSuchGroup }
+            world.make(.membersHidden(group: group.id, isHidden: isHidden))
         }
     }
 

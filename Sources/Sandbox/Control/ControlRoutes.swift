@@ -27,6 +27,8 @@ public struct ControlRoutes: Sendable {
         router.on("POST", "/accounts/{phone}/unfreeze") { try act($0) { try world.freeze($0, false) } }
         router.on("POST", "/accounts/{phone}/limit") { try act($0) { try world.limit($0) } }
         router.on("POST", "/accounts/{phone}/unlimit") { try act($0) { try world.limit($0, false) } }
+        router.on("POST", "/communities/{chat_id}/hide-members") { try hide($0, true) }
+        router.on("POST", "/communities/{chat_id}/show-members") { try hide($0, false) }
     }
 
     private func page(_: Request) async throws -> Response {
@@ -55,21 +57,28 @@ public struct ControlRoutes: Sendable {
     }
 
     private func people(_ request: Request) async throws -> Response {
-        let temper = request.query["temper"].flatMap { Temper(rawValue: $0) } ?? .open
-        let chat = request.query["not_in"].flatMap { Int64($0) }
-        let limit = min(request.query["limit"].flatMap { Int($0) } ?? 100, 10_000)
-        return .json(JSONValue(world.people(temper, notIn: chat, limit: max(0, limit))))
+        var wish = QueryNumbers(request.query)
+        let temper = request.query["temper"].map { Temper(rawValue: $0) } ?? .open
+        if temper == nil { wish.fail("temper", Temper.allCases.map(\.rawValue).joined(separator: ", ")) }
+        let chat = wish.number("not_in", in: .min ... .max)
+        let limit = wish.number("limit", in: 0...10_000) ?? 100
+        try wish.finish()
+        return .json(JSONValue(world.people(temper ?? .open, notIn: chat, limit: Int(limit))))
     }
 
     private func accounts(_ request: Request) async throws -> Response {
-        let first = request.query["from"].flatMap { Int($0) } ?? 0
-        let limit = min(request.query["limit"].flatMap { Int($0) } ?? 100, 10_000)
-        return .json(JSONValue(world.accounts(from: max(0, first), limit: max(0, limit))))
+        var wish = QueryNumbers(request.query)
+        let first = wish.number("from", in: 0...1_000_000) ?? 0
+        let limit = wish.number("limit", in: 0...10_000) ?? 100
+        try wish.finish()
+        return .json(JSONValue(world.accounts(from: Int(first), limit: Int(limit))))
     }
 
     /// As many lines as there are now; `?after=N` goes on behind entry N.
     private func ledger(_ request: Request) async throws -> Response {
-        let start = request.query["after"].flatMap { Int($0) } ?? 0
+        var wish = QueryNumbers(request.query)
+        let start = Int(wish.number("after", in: 0 ... .max) ?? 0)
+        try wish.finish()
         let end = world.ledger.count
         return .stream(type: "application/x-ndjson") { [world] writer in
             var next = start
@@ -85,8 +94,10 @@ public struct ControlRoutes: Sendable {
     }
 
     private func violations(_ request: Request) async throws -> Response {
-        let seconds = request.query["tolerance_seconds"].flatMap { Int64($0) } ?? 5
-        let found = world.violations(tolerance: .seconds(max(0, seconds)))
+        var wish = QueryNumbers(request.query)
+        let seconds = wish.number("tolerance_seconds", in: 0...3600) ?? 5
+        try wish.finish()
+        let found = world.violations(tolerance: .seconds(seconds))
         return .json(["count": JSONValue(found.count), "violations": JSONValue(found)] as JSONValue)
     }
 
@@ -120,6 +131,16 @@ public struct ControlRoutes: Sendable {
         .json(["code": .string(try world.code(of: request.parameter("phone")))] as JSONValue)
     }
 
+    private func hide(_ request: Request, _ isHidden: Bool) throws -> Response {
+        try world.hideMembers(ofGroup: try chat(request), isHidden)
+        return .json(["done": true] as JSONValue)
+    }
+
+    private func chat(_ request: Request) throws -> Int64 {
+        guard let chat = Int64(request.parameter("chat_id")) else { throw ControlError.noSuchGroup }
+        return chat
+    }
+
     private func act(_ request: Request, _ action: (String) throws -> Void) throws -> Response {
         try action(request.parameter("phone"))
         return .json(["done": true] as JSONValue)
@@ -133,6 +154,10 @@ extension ControlError: ProblemConvertible {
             Problem(
                 404, "no_such_account",
                 .init("The sandbox has no such account", "В песочнице нет такого аккаунта"))
+        case .noSuchGroup:
+            Problem(
+                404, "no_such_group",
+                .init("The sandbox has no such group", "В песочнице нет такой группы"))
         case .noSuchLink:
             Problem(
                 404, "no_such_link",
@@ -142,5 +167,31 @@ extension ControlError: ProblemConvertible {
         case .noCode:
             Problem(404, "no_code", .init("No code was asked for", "Код не запрашивали"))
         }
+    }
+}
+
+/// Reads a query's numbers and gathers all mistakes: a number that cannot be read is never taken for none.
+private struct QueryNumbers {
+    let query: Query
+    private var errors: [FieldError] = []
+
+    init(_ query: Query) { self.query = query }
+
+    mutating func number(_ name: String, in range: ClosedRange<Int64>) -> Int64? {
+        guard let text = query[name], !text.isEmpty else { return nil }
+        guard let number = Int64(text), range.contains(number) else {
+            fail(name, "\(range.lowerBound)...\(range.upperBound)")
+            return nil
+        }
+        return number
+    }
+
+    mutating func fail(_ name: String, _ expected: String) {
+        errors.append(
+            FieldError(name, "wrong_value", .init("Expected: \(expected)", "Ожидается: \(expected)")))
+    }
+
+    consuming func finish() throws(ValidationError) {
+        guard errors.isEmpty else { throw ValidationError(errors) }
     }
 }

@@ -66,7 +66,8 @@ public final class NetworkLinks: Sendable {
 
     private func events(_ request: Request) async throws -> Response {
         let session = request.parameter("session")
-        let after = request.query["after"].flatMap { Int64($0) } ?? 0
+        // What cannot be read is no beginning: an endless stream from there would be nobody's.
+        guard let after = request.query["after"].map({ Int64($0) }) ?? 0 else { throw Problem.notFound }
         let link = try link(session, isFirst: after == 0)
         guard link.sink.holds(after: after) else { throw Problem.notFound }
         let turn = link.sink.open()

@@ -209,8 +209,10 @@ extension World {
         case "getChatAdministrators": return try getAdministrators(a, client)
         case "getSupergroupMembers": return try getMembers(a, client)
         case "searchChatMembers": return try searchMembers(a, client)
-        case "addChatMember": return try addMember(a, client, [a.int("user_id")])
-        case "addChatMembers": return try addMember(a, client, a.ids("user_ids"))
+        case "addChatMember":
+            return try addMember(a, client, [a.int("user_id")], isHollow: fault?.isHollow ?? false)
+        case "addChatMembers":
+            return try addMember(a, client, a.ids("user_ids"), isHollow: fault?.isHollow ?? false)
         case "createChatInviteLink": return try createLink(a, client)
         case "getChatInviteLink": return try getLink(a, client)
         case "editChatInviteLink": return try editLink(a, client)

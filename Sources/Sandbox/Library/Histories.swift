@@ -10,6 +10,10 @@ extension World {
         var views = 0
         var comments: Int?
         var thread: Int64?
+        var forwards: Int64 = 0
+        var reactions: Int64 = 0
+        /// The number of the message it answers.
+        var replyTo: Int64?
         var id: Int64 { number << 20 }
     }
 
@@ -32,6 +36,9 @@ extension World {
             var post = Written(
                 number: number, sender: group.chatID, date: date, content: content(draw, group, number))
             post.views = 50 + draw.below(5000)
+            let echo = luck(seed, 13, group.id, number)
+            post.reactions = Int64(echo.below(50))
+            post.forwards = Int64((echo >> 16).below(30))
             if let discussion = group.linked.flatMap({ groups[$0] }) {
                 post.comments = commentCount(number, in: discussion)
             }
@@ -57,7 +64,13 @@ extension World {
         let talkers = group.founders.count / 10 + 1
         let sender = group.founders[
             draw.perMille(700) ? draw.below(talkers) : draw.below(group.founders.count)]
-        return Written(number: number, sender: sender, date: date, content: content(draw, group, number))
+        var written = Written(
+            number: number, sender: sender, date: date, content: content(draw, group, number))
+        let echo = luck(seed, 13, group.id, number)
+        written.reactions = echo.perMille(200) ? Int64((echo >> 16).below(20) + 1) : 0
+        let back = Int64((echo >> 24).below(10) + 1)
+        if (echo >> 32).perMille(250), number > back { written.replyTo = number - back }
+        return written
     }
 
     func channel(of group: Group) -> Group? {
@@ -165,9 +178,23 @@ extension World {
     ) -> JSONValue {
         let isPost = written.sender < 0
         var interaction: JSONValue?
-        if isPost, written.views > 0 {
+        if written.views > 0 || written.reactions > 0 {
             interaction = .object(present: [
-                "@type": "messageInteractionInfo", "view_count": JSONValue(written.views), "forward_count": 0,
+                "@type": "messageInteractionInfo", "view_count": JSONValue(written.views),
+                "forward_count": .int(written.forwards),
+                "reactions": written.reactions == 0
+                    ? nil
+                    : [
+                        "@type": "messageReactions",
+                        "reactions": [
+                            [
+                                "@type": "messageReaction",
+                                "type": ["@type": "reactionTypeEmoji", "emoji": "👍"],
+                                "total_count": .int(written.reactions), "is_chosen": false,
+                                "recent_sender_ids": [],
+                            ]
+                        ], "are_tags": false, "paid_reactors": [], "can_get_added_reactions": false,
+                    ],
                 "reply_info": written.comments.map {
                     [
                         "@type": "messageReplyInfo", "reply_count": JSONValue($0), "recent_replier_ids": [],
@@ -191,6 +218,12 @@ extension World {
             "contains_unread_poll_votes": false,
             "date": .int(written.date.seconds), "edit_date": 0, "interaction_info": interaction,
             "unread_reactions": [],
+            "reply_to": written.replyTo.map {
+                [
+                    "@type": "messageReplyToMessage", "chat_id": .int(chat), "message_id": .int($0 << 20),
+                    "checklist_task_id": 0, "poll_option_id": "",
+                ]
+            },
             "topic_id": written.thread.map {
                 ["@type": "messageTopicThread", "message_thread_id": .int($0 << 20)]
             },

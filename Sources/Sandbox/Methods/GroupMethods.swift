@@ -73,6 +73,12 @@ extension World {
         return ["@type": "count", "count": JSONValue(count)]
     }
 
+    func positiveLimit(_ a: Arguments) throws -> Int {
+        let limit = Int(clamping: try a.int("limit"))
+        guard limit > 0 else { throw Refusal(400, "Parameter limit must be positive") }
+        return limit
+    }
+
     private func ownChats(_ client: Client) -> [Int64] {
         guard let number = client.account else { return [] }
         return groups.values.filter { $0.standing(of: accounts[number].id).isMember && $0.upgradedTo == nil }
@@ -86,7 +92,8 @@ extension World {
     }
 
     func getChats(_ a: Arguments, _ client: Client) throws -> JSONValue {
-        let known = ownChats(client).filter { client.seenChats.contains($0) }.prefix(Int(try a.int("limit")))
+        let limit = try positiveLimit(a)
+        let known = ownChats(client).filter { client.seenChats.contains($0) }.prefix(limit)
         return [
             "@type": "chats", "total_count": JSONValue(known.count),
             "chat_ids": .array(known.map { .int($0) }),
@@ -276,7 +283,7 @@ extension World {
             query.isEmpty
                 || human(id).map { "\($0.firstName) \($0.username ?? "")".lowercased().contains(query) }
                     ?? false
-        }.prefix(min(200, Int(clamping: try a.int("limit"))))
+        }.prefix(min(200, try positiveLimit(a)))
         for id in found { introduce(user: id, to: client) }
         return [
             "@type": "chatMembers", "total_count": JSONValue(found.count),

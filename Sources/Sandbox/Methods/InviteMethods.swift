@@ -2,7 +2,8 @@ import Core
 
 extension World {
     /// Adds people to a group: the order of the refusals is Telegram's, the library's own come first.
-    func addMember(_ a: Arguments, _ client: Client, _ users: [Int64]) throws -> JSONValue {
+    /// A hollow one is taken by Telegram and adds nobody.
+    func addMember(_ a: Arguments, _ client: Client, _ users: [Int64], isHollow: Bool) throws -> JSONValue {
         let chat = try seenChat(a, client)
         guard chat < 0, let group = group(ofChat: chat) else {
             throw Refusal(400, "Can't add members to a private chat")
@@ -33,7 +34,9 @@ extension World {
         var refusals: [JSONValue] = []
         for user in users {
             do {
-                if let refusal = try add(user, to: group, client, number) { refusals.append(refusal) }
+                if let refusal = try add(user, to: group, client, number, isHollow: isHollow) {
+                    refusals.append(refusal)
+                }
             } catch let refusal as Refusal {
                 record(
                     client, .addMember, target: user, group: group, outcome: refusal.message, accepted: false)
@@ -44,7 +47,9 @@ extension World {
     }
 
     /// An entry of the list of refusals, or nil where Telegram took it.
-    private func add(_ user: Int64, to group: Group, _ client: Client, _ number: Int) throws -> JSONValue? {
+    private func add(
+        _ user: Int64, to group: Group, _ client: Client, _ number: Int, isHollow: Bool
+    ) throws -> JSONValue? {
         try spendAdd(number, user)
         if group.kind == .channel, group.memberCount >= 200 { throw Refusal(400, "USERS_TOO_MUCH") }
         if group.isFull { throw Refusal(400, "USERS_TOO_MUCH") }
@@ -56,6 +61,10 @@ extension World {
         }
         if theirs.kind == .banned { throw Refusal(400, "USER_KICKED") }
         let isPremium = accounts[number].isPremium
+        if isHollow {
+            record(client, .addMember, target: user, group: group, outcome: "accepted", accepted: true)
+            return nil
+        }
         if let human = human(user) {
             if human.hasLeft(group.id) || (theirs.kind == .left && group.standings[user] != nil) {
                 throw Refusal(403, "USER_NOT_MUTUAL_CONTACT")
@@ -221,8 +230,7 @@ extension World {
         guard let link = group.links[hash(try a.text("invite_link"))] else {
             throw Refusal(400, "INVITE_HASH_INVALID")
         }
-        let limit = Int(clamping: try a.int("limit"))
-        guard limit > 0 else { throw Refusal(400, "Parameter limit must be positive") }
+        let limit = try positiveLimit(a)
         let last = try a.object("offset_member")?.int("user_id")
         let start = last.flatMap { last in link.joined.firstIndex { $0.user == last } }.map { $0 + 1 } ?? 0
         let page = link.joined.dropFirst(start).prefix(min(limit, 100))
@@ -247,7 +255,7 @@ extension World {
         let all = group.joinRequests.filter { wanted == nil || $0.link == wanted }
         let last = try a.object("offset_request")?.int("user_id")
         let start = last.flatMap { last in all.firstIndex { $0.user == last } }.map { $0 + 1 } ?? 0
-        let page = all.dropFirst(start).prefix(min(100, Int(clamping: try a.int("limit"))))
+        let page = all.dropFirst(start).prefix(min(100, try positiveLimit(a)))
         for request in page { introduce(user: request.user, to: client) }
         return [
             "@type": "chatJoinRequests", "total_count": JSONValue(all.count),

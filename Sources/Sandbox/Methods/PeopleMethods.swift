@@ -107,8 +107,7 @@ extension World {
         let me = accounts[try number(client)].id
         let other = try seenUser(try a.int("user_id"), client)
         let offset = try a.int("offset_chat_id")
-        let limit = Int(try a.int("limit"))
-        guard limit > 0 else { throw Refusal(400, "Parameter limit must be positive") }
+        let limit = try positiveLimit(a)
         let common = groups.values.filter { $0.standing(of: me).isMember && $0.standing(of: other).isMember }
             .map(\.chatID).sorted()
         let page = common.drop { offset != 0 && $0 <= offset }.prefix(limit)

@@ -31,6 +31,7 @@ extension World {
         let directory = try a.text("database_directory")
         for other in clients.values
         where other !== client && other.directory == directory && silentLinks.contains(other.key.link) {
+            keepUnfinished(other)
             clients[other.key] = nil
         }
         let isInUse = clients.values.contains {
@@ -148,9 +149,7 @@ extension World {
 
     /// `close` is answered first; then come the states.
     func close(_ client: Client, _ request: JSONValue) -> JSONValue? {
-        if client.stage != .ready, client.stage != .waitParameters, client.stage != .waitPhone {
-            unfinished[client.directory] = (client.encryptionKey, client.stage)
-        }
+        keepUnfinished(client)
         answer(client, .ok, to: request)
         emit(
             client,
@@ -160,6 +159,14 @@ extension World {
             ])
         finish(client, pending: Refusal(500, "Request aborted"))
         return nil
+    }
+
+    /// How far a login had come is on the disk, however its client ended: closed in order, or killed.
+    func keepUnfinished(_ client: Client) {
+        switch client.stage {
+        case .ready, .waitParameters, .waitPhone, .closed: break
+        default: unfinished[client.directory] = (client.encryptionKey, client.stage)
+        }
     }
 
     func destroy(_ client: Client, _ request: JSONValue) -> JSONValue? {

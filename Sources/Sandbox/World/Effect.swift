@@ -18,6 +18,7 @@ enum Effect: Equatable {
     case joinAnswered(group: Int64, user: Int64)
     case contact(account: Int, user: Int64, isContact: Bool)
     case account(number: Int, isFrozen: Bool, isBanned: Bool, isLimited: Bool)
+    case membersHidden(group: Int64, isHidden: Bool)
     case entry(LedgerEntry)
 
     var json: JSONValue {
@@ -69,6 +70,8 @@ enum Effect: Equatable {
                 "e": "account", "a": JSONValue(number), "f": .bool(isFrozen), "b": .bool(isBanned),
                 "l": .bool(isLimited),
             ]
+        case .membersHidden(let group, let isHidden):
+            ["e": "members_hidden", "g": .int(group), "h": .bool(isHidden)]
         case .entry(let entry): ["e": "entry", "entry": entry.json]
         }
     }
@@ -105,6 +108,7 @@ enum Effect: Equatable {
         case "account":
             self = .account(
                 number: Int(int("a")), isFrozen: flag("f"), isBanned: flag("b"), isLimited: flag("l"))
+        case "members_hidden": self = .membersHidden(group: int("g"), isHidden: flag("h"))
         case "entry":
             guard let entry = json["entry"].flatMap({ LedgerEntry($0) }) else { return nil }
             self = .entry(entry)

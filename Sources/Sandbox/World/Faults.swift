@@ -27,12 +27,15 @@ public struct Fault: Sendable, Equatable {
     public var count: Int?
     /// For `sendMessage`: the error comes in the later update, not in the answer.
     public var inUpdate: Bool
+    /// For `addChatMember` and `addChatMembers`: Telegram says yes, and nobody is added.
+    public var isHollow: Bool
 
     public init(
         method: String? = nil, account: String? = nil, target: Int64? = nil, group: Int64? = nil,
         code: Int32 = 400,
         message: String = "", isSilent: Bool = false, latency: Duration = .zero, moment: Moment = .before,
-        probability: Double = 1, count: Int? = nil, inUpdate: Bool = false
+        probability: Double = 1, count: Int? = nil, inUpdate: Bool = false,
+        isHollow: Bool = false
     ) {
         self.method = method
         self.account = account
@@ -46,6 +49,7 @@ public struct Fault: Sendable, Equatable {
         self.probability = probability
         self.count = count
         self.inUpdate = inUpdate
+        self.isHollow = isHollow
     }
 }
 
@@ -61,7 +65,8 @@ extension Fault: JSONDecodable, JSONEncodable {
             moment: fields.optionalChoice("moment") ?? .before,
             probability: fields.optionalDouble("probability", in: 0...1) ?? 1,
             count: fields.optionalInt("count", in: 1...1_000_000).map { Int($0) },
-            inUpdate: fields.bool("in_update", default: false))
+            inUpdate: fields.bool("in_update", default: false),
+            isHollow: fields.bool("hollow", default: false))
         if let account { self.account = account.filter(\.isNumber) }
     }
 
@@ -72,6 +77,7 @@ extension Fault: JSONDecodable, JSONEncodable {
             "message": .string(message), "silent": .bool(isSilent), "latency_ms": .int(latency.milliseconds),
             "moment": .string(moment.rawValue), "probability": .double(probability),
             "count": count.map { JSONValue($0) }, "in_update": .bool(inUpdate),
+            "hollow": .bool(isHollow),
         ])
     }
 }

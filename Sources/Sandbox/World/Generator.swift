@@ -36,7 +36,9 @@ extension World {
         news.linked = 1004
         var discussion = Group(
             .supergroup, id: 1004, title: "Sandbox news chat", username: "sandbox_news_chat",
-            about: "Comments on the news", founders: some(of: 900, 4), historyCount: 400 * Self.threadSpan)
+            about: "Comments on the news", founders: some(of: 900, 4),
+            // The last post has comments too.
+            historyCount: 401 * Self.threadSpan - 1)
         discussion.linked = 1003
         add(news, owner: 0, admins: true)
         add(discussion)

@@ -73,9 +73,9 @@ struct Human: Sendable {
     func hasLeft(_ group: Int64) -> Bool { Sandbox.luck(seed, 2, id, group).perMille(25) }
 
     static func id(ofPhone phone: String) -> Int64? {
-        guard phone.hasPrefix("1555"), let number = Int64(phone.dropFirst(4)), number >= 1_000_000 else {
-            return nil
-        }
+        guard phone.hasPrefix("1555"), let number = Int64(phone.dropFirst(4)),
+            (1_000_000..<1_000_000_000_000).contains(number)
+        else { return nil }
         return firstID + number - 1_000_000
     }
 }

@@ -111,6 +111,7 @@ final class World {
             accounts[number].isFrozen = isFrozen
             accounts[number].isBanned = isBanned
             accounts[number].isLimited = isLimited
+        case .membersHidden(let group, let isHidden): groups[group]?.hidesMembers = isHidden
         case .entry(let entry): ledger.append(entry)
         }
     }
@@ -152,15 +153,16 @@ final class World {
     }
 
     func account(withID id: Int64) -> Int? {
-        let number = Int(id - Account.firstID)
-        return accounts.indices.contains(number) ? number : nil
+        // Any number may come in; subtracting from it unlooked could overflow.
+        guard id >= Account.firstID, id < Account.firstID + Int64(accounts.count) else { return nil }
+        return Int(id - Account.firstID)
     }
 
     func human(named username: String) -> Human? {
         let parts = username.split(separator: "_")
         let digits = parts.last == "bot" ? parts.dropLast().last : parts.last
-        guard let digits, let index = Int64(digits), let human = human(Human.firstID + index),
-            human.username == username
+        guard let digits, let index = Int64(digits), (0..<Int64(options.people)).contains(index),
+            let human = human(Human.firstID + index), human.username == username
         else { return nil }
         return human
     }

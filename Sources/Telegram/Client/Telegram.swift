@@ -36,9 +36,12 @@ public final class Telegram: Service {
     /// Opens an account's folder and brings its client as far as it gets by itself: to `ready` where a session
     /// is stored, else to `waitPhoneNumber`, or the step at which an earlier login was left.
     public func open(_ session: SessionParameters) async throws -> TelegramClient {
-        let isFree = state.withLock { state in
-            guard !state.isStopping else { return false }
-            return state.directories.insert(session.directory).inserted
+        let (isStopping, isFree) = state.withLock { state in
+            (state.isStopping, !state.isStopping && state.directories.insert(session.directory).inserted)
+        }
+        guard !isStopping else {
+            throw TelegramFailure(
+                .aborted, code: 500, message: "Request aborted", method: "setTdlibParameters")
         }
         guard isFree else {
             throw TelegramFailure(

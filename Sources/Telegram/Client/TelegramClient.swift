@@ -8,7 +8,7 @@ import Synchronization
 public final class TelegramClient: Sendable {
     public let id: ClientID
     public let session: SessionParameters
-    private let transport: any TelegramTransport
+    let transport: any TelegramTransport
     let limits: RequestLimits
     let time: any TimeSource
     private let metrics: TelegramMetrics

@@ -20,7 +20,7 @@ extension TelegramFailure {
 /// Which of Telegram's words mean what.
 enum FailureTable {
     /// The server's constants and TDLib's sentences, whole.
-    private static let words: [String: FailureReason] = [
+    static let words: [String: FailureReason] = [
         "PEER_FLOOD": .peerFlood,
         "FROZEN_METHOD_INVALID": .frozen,
         "FROZEN_PARTICIPANT_MISSING": .frozenForGroup,
@@ -153,7 +153,7 @@ enum FailureTable {
     ]
 
     /// What begins so; a message may carry a number or a path behind it.
-    private static let beginnings: [(String, FailureReason)] = [
+    static let beginnings: [(String, FailureReason)] = [
         ("ALLOW_PAYMENT_REQUIRED", .paidMessages),
         ("ENTITY_", .badText),
         ("Valid api_", .wrongAPIKey),

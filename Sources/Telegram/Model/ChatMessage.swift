@@ -40,6 +40,8 @@ public struct ChatMessage: Equatable, Sendable {
     public let forwards: Int
     /// Nil: comments are off.
     public let comments: Int?
+    /// Of all kinds together.
+    public let reactions: Int
     public let replyTo: MessageID?
     public let forwardedFrom: MessageSender?
     public let authorSignature: String
@@ -97,6 +99,9 @@ extension ChatMessage {
         views = Int(interaction?.int("view_count") ?? 0)
         forwards = Int(interaction?.int("forward_count") ?? 0)
         comments = interaction?["reply_info"].map { Int($0.int("reply_count")) }
+        reactions = (interaction?["reactions"]?.list("reactions") ?? []).reduce(0) {
+            $0 + Int($1.int("total_count"))
+        }
         let reply = json["reply_to"]
         replyTo = reply?.type == "messageReplyToMessage" ? reply?.int("message_id") : nil
         forwardedFrom = MessageSender(origin: json["forward_info"]?["origin"])

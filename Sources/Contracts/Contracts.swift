@@ -1,2 +1,0 @@
-/// Our name in the requests to other services.
-public enum Contracts {}

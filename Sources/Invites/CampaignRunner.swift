@@ -1,0 +1,766 @@
+public import Contracts
+public import Core
+import Storage
+
+/// Carries campaigns out. It is told to look at a task, or to work on it for a while; what it finds stands in
+/// SQL, so it may be told twice, late, or not at all, and be killed at any point.
+public struct CampaignRunner: Sendable {
+    public struct Settings: Equatable, Sendable {
+        /// How many work on one task at once.
+        public var lanes: Int
+        /// How many people one takes at a time.
+        public var chunk: Int
+        /// How many accounts one uses before it makes room for other tasks.
+        public var leases: Int
+        /// How long the right to invite is believed.
+        public var rightsLast: Duration
+        /// How often a task that waits for accounts looks whether there are new ones.
+        public var lookAgain: Duration
+
+        public init(
+            lanes: Int = 4, chunk: Int = 5, leases: Int = 25, rightsLast: Duration = .hours(1),
+            lookAgain: Duration = .minutes(10)
+        ) {
+            self.lanes = lanes
+            self.chunk = chunk
+            self.leases = leases
+            self.rightsLast = rightsLast
+            self.lookAgain = lookAgain
+        }
+    }
+
+    let store: InviteStore
+    let manager: AccountManagerClient
+    let integration: IntegrationClient
+    let settings: Settings
+    let metrics: CampaignMetrics
+    let time: any TimeSource
+    let random: any RandomSource
+    let log: Log
+
+    public init(
+        store: InviteStore, manager: AccountManagerClient, integration: IntegrationClient,
+        settings: Settings = Settings(), metrics: CampaignMetrics, time: any TimeSource,
+        random: any RandomSource, log: Log
+    ) {
+        self.store = store
+        self.manager = manager
+        self.integration = integration
+        self.settings = settings
+        self.metrics = metrics
+        self.time = time
+        self.random = random
+        self.log = log
+    }
+
+    // MARK: - Looking
+
+    /// What a look at a task has found to do.
+    public struct Orders: Equatable, Sendable {
+        public var lanes = 0
+        public var doubts = false
+        public init() {}
+    }
+
+    /// Ends a task, notes what it waits for, or says how many should work on it.
+    public func look(at id: Int64) async throws -> Orders {
+        var orders = Orders()
+        let now = time.now
+        _ = try await store.releaseHeld(at: now)
+        guard let outlook = try await store.outlook(id, at: now), outlook.task.status == .inProgress else {
+            return orders
+        }
+        let task = outlook.task
+        let counts = try await store.counts(of: id)
+        try await store.noteProgress(id, counts)
+        if let rule = task.settings.autoPause {
+            let (tried, failed) = try await store.sample(of: task)
+            if rule.stops(tried: tried, failed: failed) {
+                try await store.apply(.autoPaused, to: id, of: task.userID, at: now, reason: .autoPaused)
+                log.warning(
+                    "campaign.auto-paused", ["task": .int(id), "tried": .int(tried), "failed": .int(failed)])
+                return orders
+            }
+        }
+        orders.doubts = outlook.doubtsDue > 0
+        guard outlook.due > 0 else {
+            let next = [outlook.nextDue, outlook.nextExpiry.map { $0 + .milliseconds(1) }].compactMap { $0 }
+                .min()
+            if let next {
+                let waiting: Waiting? =
+                    outlook.held > 0 ? nil : Waiting(outlook.inDoubt > 0 ? .inDoubt : .retry, until: next)
+                try await store.wait(task, waiting, wakeAt: next, at: now)
+            } else if outlook.doubtsDue == 0 {
+                try await end(task, counts, at: now)
+            }
+            return orders
+        }
+        let pace = task.settings.pace(try await store.paceState(of: task, at: now), at: now)
+        if case .wait(let until, let reason) = pace {
+            try await store.wait(task, Waiting(reason, until: until), wakeAt: until, at: now)
+            return orders
+        }
+        // With a pause between any two, one after the other is all there can be.
+        let most = task.settings.delay > .zero ? 1 : settings.lanes
+        let useful = (outlook.due + settings.chunk - 1) / settings.chunk
+        orders.lanes = max(0, min(most, useful) - outlook.holders)
+        return orders
+    }
+
+    private func end(_ task: InviteTask, _ counts: TargetCounts, at now: Timestamp) async throws {
+        do {
+            try await store.apply(
+                .ended, to: task.id, of: task.userID, at: now,
+                endedReason: counts.invited > 0 || counts.total == 0 ? "done" : "nobody_invited")
+            metrics.ended["completed"].increment()
+            log.info("campaign.ended", ["task": .int(task.id), "invited": .int(counts.invited)])
+        } catch InviteError.transition {
+            // Somebody has paused or cancelled it meanwhile.
+        }
+    }
+
+    // MARK: - Working
+
+    /// Works on a task: takes people and an account, sends while both last, and goes on with the next account.
+    public func work(on id: Int64) async throws {
+        let lane = "lane-\(UniqueID(at: time.now, random))"
+        for _ in 0..<settings.leases {
+            try Task.checkCancellation()
+            guard try await shift(id, lane) else { return }
+        }
+        try await store.wake(id, at: time.now)
+    }
+
+    /// One account's turn. False when there is nothing more to do just now.
+    private func shift(_ id: Int64, _ lane: String) async throws -> Bool {
+        let now = time.now
+        guard let task = try await store.task(id), task.status == .inProgress else { return false }
+        let found = try await store.claim(id, limit: settings.chunk, by: lane, at: now).claim
+        guard case .claimed(let targets) = found else {
+            if case .nobody = found { try await store.wake(id, at: now) }
+            return false
+        }
+        let claims = Claims(targets)
+        do {
+            // What account-manager has not heard of, it cannot count.
+            try await settleRecords()
+            guard let lease = try await lease(for: task, first: targets[0]) else {
+                try await store.giveBack(claims.left, by: lane)
+                return false
+            }
+            let goesOn: Bool
+            do {
+                goesOn = try await turn(task, lease, claims, lane)
+            } catch {
+                try? await manager.release(lease)
+                throw error
+            }
+            try await store.giveBack(claims.left, by: lane)
+            return goesOn
+        } catch let error as PeerError {
+            try await store.giveBack(claims.left, by: lane)
+            log.warning("campaign.peer-away", ["task": .int(id), "error": .error(error)])
+            try await wait(task, .unreachable, until: time.now + .seconds(15))
+            return false
+        } catch LookFailure.unreachable {
+            try await store.giveBack(claims.left, by: lane)
+            try await wait(task, .unreachable, until: time.now + .seconds(15))
+            return false
+        } catch {
+            try? await store.giveBack(claims.left, by: lane)
+            throw error
+        }
+    }
+
+    /// Sends in the name of one lease until the account, the people or the turn are used up.
+    private func turn(_ task: InviteTask, _ lease: LeasedAccount, _ claims: Claims, _ lane: String)
+        async throws
+        -> Bool
+    {
+        var sent = 0
+        var task = task
+        func done(_ goesOn: Bool) async throws -> Bool {
+            do { try await manager.release(lease) } catch is PeerError {
+                // It ends by its time.
+            }
+            return goesOn
+        }
+        while sent < task.settings.batchSize {
+            if claims.isEmpty {
+                guard
+                    case .claimed(let more) = try await store.claim(
+                        task.id, limit: min(settings.chunk, task.settings.batchSize - sent), by: lane,
+                        at: time.now
+                    ).claim
+                else { break }
+                claims.add(more)
+            }
+            guard let target = claims.next else { break }
+            switch try await attempt(task, target, lease, lane) {
+            case .sent(let step):
+                sent += 1
+                claims.dropFirst()
+                switch step.account {
+                case .keep: continue
+                case .leave where step.target == .inDoubt:
+                    // The account stays leased until it is known what happened in its name.
+                    return true
+                case .leave, .report, .excludeHere: return try await done(true)
+                case .wait:
+                    try await wait(task, .unreachable, until: time.now + .seconds(30))
+                    return try await done(false)
+                }
+            case .settled: claims.dropFirst()
+            case .accountDone: return try await done(true)
+            case .postponed(let until):
+                try await store.giveBack([target], by: lane, notBefore: until)
+                claims.dropFirst()
+            case .taskWaits(let until, let reason):
+                task = try await store.task(task.id) ?? task
+                _ = try await done(false)
+                try await wait(task, reason, until: until)
+                return false
+            case .taskFailed: return try await done(false)
+            case .stopped: return try await done(false)
+            }
+        }
+        return try await done(true)
+    }
+
+    private enum AttemptEnd {
+        case sent(NextStep)
+        /// The target has come to its end without a send.
+        case settled
+        /// The account may not do this now; the next one may.
+        case accountDone
+        /// This target has to wait, others need not.
+        case postponed(until: Timestamp)
+        case taskWaits(until: Timestamp, WaitReason)
+        case taskFailed
+        case stopped
+    }
+
+    private func attempt(
+        _ task: InviteTask, _ target: InviteTarget, _ lease: LeasedAccount, _ lane: String,
+        isTest: Bool = false
+    ) async throws -> AttemptEnd {
+        let action = task.action(for: target)
+        let channel = action == .invite ? task.channel : nil
+        let verdict = try await metrics.step("check", time) {
+            try await manager.check(action, lease, channel: channel, reserve: true)
+        }
+        let permit: String?
+        switch verdict {
+        case .allowed(let given): permit = given
+        case .refused(_, let retryAt, _):
+            // Somebody who is to be written to waits for this kind of action, not for another account.
+            if target.asMessage, let retryAt { return .postponed(until: retryAt) }
+            return .accountDone
+        }
+        func giveUp(_ end: AttemptEnd) async throws -> AttemptEnd {
+            if let permit { try? await manager.release(permit: permit, of: lease) }
+            return end
+        }
+        var target = target
+        if task.needsLink(for: target), target.inviteLink == nil {
+            switch try await makeLink(task, target, lease) {
+            case .success(let link): target.inviteLink = link
+            case .failure(let refusal):
+                let step = try await handle(
+                    .refused(refusal, original: refusal.rawValue, telegramType: "", retryAfter: nil), task,
+                    lease)
+                return try await giveUp(step)
+            }
+        }
+        let content = task.content(for: target)
+        let attempt = InviteAttempt(
+            id: "inv-\(UniqueID(at: time.now, random))", target: target, run: task.run, action, lease,
+            channel: channel, permit: permit, content: content.stored, isTest: isTest, at: time.now)
+        let permission = try await metrics.step("begin", time) {
+            try await store.begin(attempt, by: lane, at: time.now)
+        }
+        switch permission {
+        case .granted: break
+        case .wait(let until, let reason): return try await giveUp(.taskWaits(until: until, reason))
+        case .stopped: return try await giveUp(.stopped)
+        }
+        let result = try await metrics.step("send", time) { try await send(attempt, content, target, lease) }
+        let step = try await conclude(attempt, result, target, task, lease)
+        return .sent(step)
+    }
+
+    /// Asks until there is an answer that says what happened, as long as that is not long.
+    private func send(
+        _ attempt: InviteAttempt, _ content: SendOrder.Content, _ target: InviteTarget, _ lease: LeasedAccount
+    ) async throws -> SendResult {
+        let order = SendOrder(attemptID: attempt.id, content, to: target.person)
+        var result = try await integration.send(order, from: lease)
+        for pause in [Duration.milliseconds(200), .milliseconds(700)] {
+            guard case .unknown = result else { return result }
+            // The same attempt is carried out once, however often it is asked for.
+            try await time.sleep(for: pause)
+            let again = try await integration.send(order, from: lease)
+            // What could not be asked says nothing about the first time.
+            if case .notSent = again { continue }
+            if again == .leaseLost || again == .notConnected { return result }
+            result = again
+        }
+        return result
+    }
+
+    /// Records what happened, writes it down, and tells account-manager what befell its account.
+    @discardableResult
+    func conclude(
+        _ attempt: InviteAttempt, _ result: SendResult, _ target: InviteTarget, _ task: InviteTask,
+        _ lease: LeasedAccount?, overriding override: NextStep? = nil
+    ) async throws -> NextStep {
+        let step =
+            override
+            ?? OutcomePolicy.step(
+                after: result,
+                AttemptContext(
+                    isMessage: attempt.action == .message,
+                    fallsBackToMessages: task.settings.fallsBackToMessages, detours: target.detours))
+        var code: String?
+        if case .refused(let refusal, _, _, _) = result { code = refusal.rawValue }
+        var isRecorded = true
+        switch step.permit {
+        case .record(let success):
+            do {
+                try await metrics.step("record", time) {
+                    try await manager.record(
+                        attempt.action, account: attempt.accountID, user: attempt.userID,
+                        channel: attempt.channel, success: success, permit: attempt.permitID,
+                        lease: attempt.leaseID, error: code)
+                }
+            } catch is PeerError {
+                isRecorded = false
+            }
+        case .release:
+            if let permit = attempt.permitID, let lease {
+                try? await manager.release(permit: permit, of: lease)
+            }
+        case .keep: break
+        }
+        let isNew = try await metrics.step("finish", time) {
+            try await store.finish(attempt, result, step, isRecorded: isRecorded, at: time.now)
+        }
+        if isNew {
+            metrics.attempts[attempt.action.rawValue, code ?? (step.target == .invited ? "sent" : "other")]
+                .increment()
+        }
+        if isNew { try await tell(step, result, attempt, task) }
+        return step
+    }
+
+    private func tell(_ step: NextStep, _ result: SendResult, _ attempt: InviteAttempt, _ task: InviteTask)
+        async throws
+    {
+        switch step.account {
+        case .report(let error, let seconds):
+            var message = ""
+            if case .refused(_, let original, _, _) = result { message = original }
+            do {
+                _ = try await manager.handleError(
+                    error, message: message, seconds: seconds, account: attempt.accountID,
+                    user: attempt.userID)
+            } catch is PeerError {
+                // integration-service tells of what ends an account; the rest shows itself again.
+                log.warning("campaign.error-not-told", ["account": .id(attempt.accountID)])
+            }
+        case .excludeHere:
+            var reason = "not_connected"
+            if case .refused(let refusal, _, _, _) = result { reason = refusal.rawValue }
+            try await store.noteRight(
+                false, of: attempt.accountID, user: attempt.userID, in: task.community, reason: reason,
+                until: time.now + settings.rightsLast)
+        case .keep, .leave, .wait: break
+        }
+    }
+
+    /// A refusal that came before there was an attempt.
+    private func handle(_ result: SendResult, _ task: InviteTask, _ lease: LeasedAccount) async throws
+        -> AttemptEnd
+    {
+        let step = OutcomePolicy.step(after: result, AttemptContext())
+        switch step.account {
+        case .report(let error, let seconds):
+            _ = try? await manager.handleError(
+                error, message: "", seconds: seconds, account: lease.accountID, user: lease.userID)
+            return .accountDone
+        case .excludeHere:
+            try await store.noteRight(
+                false, of: lease.accountID, user: lease.userID, in: task.community,
+                reason: SendRefusal.adminRequired.rawValue, until: time.now + settings.rightsLast)
+            return .accountDone
+        case .wait: return .taskWaits(until: time.now + .seconds(30), .unreachable)
+        case .keep, .leave: return .accountDone
+        }
+    }
+
+    private enum LinkResult { case success(String), failure(SendRefusal) }
+
+    private func makeLink(_ task: InviteTask, _ target: InviteTarget, _ lease: LeasedAccount) async throws
+        -> LinkResult
+    {
+        do {
+            let link = try await integration.createInviteLink(
+                to: task.settings.group, named: "t\(target.id)", by: lease.accountID, user: lease.userID)
+            try await store.setLink(link.link, by: lease.accountID, of: target.id)
+            return .success(link.link)
+        } catch LookFailure.account(let refusal) {
+            return .failure(refusal ?? .accountDisabled)
+        } catch LookFailure.unseen(let refusal) {
+            return .failure(refusal)
+        }
+    }
+
+    // MARK: - Accounts
+
+    /// An account that may invite in this community; nil when the task has to wait, which is noted.
+    private func lease(for task: InviteTask, first: InviteTarget) async throws -> LeasedAccount? {
+        let action = task.action(for: first)
+        for _ in 0..<200 {
+            let now = time.now
+            let out = try await store.exclusions(of: task.userID, in: task.community, at: now)
+            let answer = try await metrics.step("allocate", time) {
+                try await manager.allocate(
+                    action == .invite ? .inviteCampaign : .messaging, for: task.userID,
+                    channel: action == .invite ? task.channel : nil, excluding: out.accounts)
+            }
+            switch answer {
+            case .refused(let refusal):
+                try await noteRefusal(refusal, out, task, at: now)
+                return nil
+            case .granted(let lease):
+                guard task.needsAdministrator(for: first) else { return lease }
+                switch try await mayInvite(lease, task) {
+                case .yes: return lease
+                case .no: try await manager.release(lease)
+                case .never:
+                    try await manager.release(lease)
+                    return nil
+                }
+            }
+        }
+        return nil
+    }
+
+    private func noteRefusal(
+        _ refusal: AllocationRefusal, _ out: (accounts: [String], first: Timestamp?, reasons: Set<String>),
+        _ task: InviteTask, at now: Timestamp
+    ) async throws {
+        var waiting = Waiting(.noAccount, until: refusal.retryAt, detail: refusal.message)
+        if refusal.reasons.isEmpty, let first = out.first {
+            let turnedAway = out.reasons == [SendRefusal.groupRestriction.rawValue]
+            waiting = Waiting(turnedAway ? .groupRefuses : .noAdministrator, until: first)
+        } else if let first = out.first, refusal.retryAt.map({ first < $0 }) ?? true {
+            waiting.until = first
+        }
+        metrics.refusals[waiting.reason.rawValue].increment()
+        // Somebody may connect a new account long before.
+        let wake = min(
+            max(waiting.until ?? now + settings.lookAgain, now + .seconds(1)), now + settings.lookAgain)
+        try await store.wait(task, waiting, wakeAt: wake, at: now)
+    }
+
+    private enum Right { case yes, no, never }
+
+    /// Whether the account holds the right to invite here: known and fresh, or looked up now.
+    private func mayInvite(_ lease: LeasedAccount, _ task: InviteTask) async throws -> Right {
+        let now = time.now
+        if try await store.rights(of: task.userID, in: task.community, at: now)[lease.accountID] == true {
+            return .yes
+        }
+        let verdict: AdminVerdict
+        do {
+            verdict = try await metrics.step("rights", time) {
+                try await integration.checkAdmin(lease.accountID, in: task.settings.group, user: task.userID)
+            }
+        } catch LookFailure.account(let refusal) {
+            if let refusal {
+                let step = OutcomePolicy.step(
+                    after: .refused(refusal, original: refusal.rawValue, telegramType: "", retryAfter: nil),
+                    AttemptContext())
+                if case .report(let error, let seconds) = step.account {
+                    _ = try await manager.handleError(
+                        error, message: refusal.rawValue, seconds: seconds, account: lease.accountID,
+                        user: lease.userID)
+                    return .no
+                }
+            }
+            try await exclude(lease, task, "not_connected", for: .minutes(10))
+            return .no
+        } catch LookFailure.unseen(let refusal) {
+            try await exclude(lease, task, refusal.rawValue, for: settings.rightsLast)
+            return .no
+        }
+        if verdict.refusesDirectAdds, task.settings.inviteType == .groupInvite {
+            try await store.apply(
+                .failed, to: task.id, of: task.userID, at: now, endedReason: "broadcast_channel")
+            return .never
+        }
+        guard verdict.mayInvite else {
+            try await exclude(
+                lease, task, verdict.error ?? SendRefusal.adminRequired.rawValue, for: settings.rightsLast)
+            return .no
+        }
+        if task.channel == nil, let chat = verdict.chatID {
+            try await store.setChannel(String(chat), of: task.id)
+        }
+        try await store.noteRight(
+            true, of: lease.accountID, user: task.userID, in: task.community, reason: nil,
+            until: now + settings.rightsLast)
+        return .yes
+    }
+
+    private func exclude(_ lease: LeasedAccount, _ task: InviteTask, _ reason: String, for duration: Duration)
+        async throws
+    {
+        log.info(
+            "campaign.account-left-out",
+            ["task": .int(task.id), "account": .id(lease.accountID), "reason": .id(reason)])
+        try await store.noteRight(
+            false, of: lease.accountID, user: task.userID, in: task.community, reason: reason,
+            until: time.now + duration)
+    }
+
+    private func wait(_ task: InviteTask, _ reason: WaitReason, until: Timestamp) async throws {
+        try await store.wait(task, Waiting(reason, until: until), wakeAt: until, at: time.now)
+    }
+
+    // MARK: - One by hand
+
+    /// What a test has come to, when it did not come to a send.
+    public struct TestOutcome: Sendable {
+        public var account: String?
+        public var reason: String?
+        public var message: LocalizedText?
+        public var retryAt: Timestamp?
+    }
+
+    /// Invites one person now, through this account or any, under all limits.
+    public func test(_ task: InviteTask, target id: Int64, account: String?) async throws -> TestOutcome {
+        let lane = "test-\(UniqueID(at: time.now, random))"
+        guard let target = try await store.claimForTest(id, of: task, by: lane, at: time.now) else {
+            return TestOutcome(
+                reason: "not_available",
+                message: .init(
+                    "This person is being invited, has been, or is on the stop-list",
+                    "Этого человека уже приглашают, пригласили или он в стоп-листе"))
+        }
+        do {
+            let action = task.action(for: target)
+            let answer = try await manager.allocate(
+                action == .invite ? .inviteCampaign : .messaging, for: task.userID,
+                channel: action == .invite ? task.channel : nil, preferred: account, minutes: 5)
+            guard case .granted(let lease) = answer else {
+                try await store.giveBack([target], by: lane)
+                guard case .refused(let refusal) = answer else { return TestOutcome() }
+                return TestOutcome(
+                    reason: "no_account_available", message: .init(refusal.message, refusal.message),
+                    retryAt: refusal.retryAt)
+            }
+            var outcome = TestOutcome(account: lease.accountID)
+            if let account, lease.accountID != account {
+                outcome.reason = "account_not_free"
+                outcome.message = .init("This account is not free now", "Этот аккаунт сейчас не свободен")
+            } else if task.needsAdministrator(for: target), try await mayInvite(lease, task) != .yes {
+                outcome.reason = SendRefusal.adminRequired.rawValue
+                outcome.message = SendRefusal.adminRequired.text
+            } else {
+                switch try await attempt(task, target, lease, lane, isTest: true) {
+                case .sent(let step):
+                    if case .back(let reason, _) = step.target {
+                        (outcome.reason, outcome.message) = (reason.code, reason.text)
+                    }
+                case .postponed(let until), .taskWaits(let until, _):
+                    (outcome.reason, outcome.retryAt) = ("limits", until)
+                case .accountDone: outcome.reason = "limits"
+                case .settled, .taskFailed, .stopped: outcome.reason = "not_available"
+                }
+            }
+            try await store.giveBack([target], by: lane)
+            try? await manager.release(lease)
+            return outcome
+        } catch {
+            try? await store.giveBack([target], by: lane)
+            throw error
+        }
+    }
+
+    // MARK: - What was left open
+
+    /// States attempts that account-manager has not heard of for sure; under one permit they count once.
+    public func settleRecords() async throws {
+        for (attempt, isAccepted, code) in try await store.unrecorded(before: time.now) {
+            try await manager.record(
+                attempt.action, account: attempt.accountID, user: attempt.userID, channel: attempt.channel,
+                success: isAccepted, permit: attempt.permitID, lease: attempt.leaseID, error: code)
+            try await store.noteRecorded(attempt.id)
+        }
+    }
+
+    /// Finds out what became of attempts whose worker is gone: by membership first; then by asking for the very
+    /// same attempt again, which integration-service carries out once.
+    public func resolveDoubts(of id: Int64? = nil, limit: Int = 20) async throws {
+        for (target, attempt) in try await store.claimDoubts(of: id, limit: limit, at: time.now) {
+            guard let task = try await store.task(target.taskID) else { continue }
+            try await resolve(target, attempt, task)
+            try await store.wake(task.id, at: time.now)
+        }
+    }
+
+    private func resolve(_ target: InviteTarget, _ attempt: InviteAttempt, _ task: InviteTask) async throws {
+        if attempt.action == .invite, let isMember = await membership(of: target, attempt.accountID, task),
+            isMember
+        {
+            let result = SendResult.sent(
+                SentMessage(
+                    targetUserID: nil, messageID: nil, at: attempt.startedAt, isMember: true,
+                    isRepeated: true))
+            try await conclude(attempt, result, target, task, nil)
+            await release(attempt)
+            return
+        }
+        // Asking again may send, where it never was: only while the task runs.
+        if task.status == .inProgress, let result = try await askAgain(attempt, target, task) {
+            try await conclude(attempt, result, target, task, nil)
+            await release(attempt)
+            return
+        }
+        guard target.looks >= DoubtPolicy.mostLooks, task.status != .paused else {
+            try await store.postpone(
+                doubt: target.id, until: time.now + DoubtPolicy.pause(beforeLook: target.looks))
+            return
+        }
+        // Counted as if it had arrived: the limits are a promise.
+        let step = NextStep(
+            .failed(.outcomeUnknown), count: .unknown, permit: .record(success: true))
+        try await conclude(
+            attempt, .unknown(reason: "looked up too often"), target, task, nil, overriding: step)
+    }
+
+    /// The answer to the same attempt under its old lease, or a new one of the same account; nil while nobody
+    /// can say.
+    private func askAgain(_ attempt: InviteAttempt, _ target: InviteTarget, _ task: InviteTask) async throws
+        -> SendResult?
+    {
+        let old = LeasedAccount(
+            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
+            fencingToken: attempt.fencingToken, expiresAt: .epoch)
+        let order = SendOrder(
+            attemptID: attempt.id, SendOrder.Content(stored: attempt.content), to: target.person)
+        var isHeld = false
+        do {
+            if case .extended = try await manager.extend(old) { isHeld = true }
+        } catch is PeerError {
+            return nil
+        }
+        if isHeld { return known(try await integration.send(order, from: old)) }
+        guard
+            case .granted(let lease) = try? await manager.allocate(
+                .maintenance, for: attempt.userID, preferred: attempt.accountID, minutes: 5)
+        else { return nil }
+        guard lease.accountID == attempt.accountID else {
+            try await manager.release(lease)
+            return nil
+        }
+        let result = try await integration.send(order, from: lease)
+        try? await manager.release(lease)
+        return known(result)
+    }
+
+    private func known(_ result: SendResult) -> SendResult? {
+        switch result {
+        case .unknown, .notSent, .leaseLost, .notConnected, .refused(.inDoubt, _, _, _): nil
+        case .sent, .refused: result
+        }
+    }
+
+    private func membership(of target: InviteTarget, _ account: String, _ task: InviteTask) async -> Bool? {
+        try? await integration.isMember(
+            target.person, of: task.settings.group, seenBy: account, user: task.userID)
+    }
+
+    private func release(_ attempt: InviteAttempt) async {
+        let lease = LeasedAccount(
+            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
+            fencingToken: attempt.fencingToken, expiresAt: .epoch)
+        try? await manager.release(lease)
+    }
+
+    /// Looks for those who were invited among the members, a while later.
+    public func verifyMembers(limit: Int = 50) async throws {
+        for target in try await store.claimVerifications(limit: limit, at: time.now) {
+            guard let task = try await store.task(target.taskID), let account = target.accountID else {
+                continue
+            }
+            do {
+                let isMember = try await integration.isMember(
+                    target.person, of: task.settings.group, seenBy: account, user: task.userID)
+                try await store.verified(target, isMember: isMember, at: time.now)
+            } catch LookFailure.account {
+                try await store.verified(target, isMember: nil, at: time.now)
+            } catch LookFailure.unseen {
+                try await store.verified(target, isMember: nil, at: time.now)
+            }
+        }
+    }
+}
+
+/// People in a worker's hands.
+private final class Claims {
+    private(set) var left: [InviteTarget]
+    init(_ targets: [InviteTarget]) { left = targets }
+    var isEmpty: Bool { left.isEmpty }
+    var next: InviteTarget? { left.first }
+    func add(_ targets: [InviteTarget]) { left += targets }
+    func dropFirst() { if !left.isEmpty { left.removeFirst() } }
+}
+
+extension InviteTask {
+    /// What the limits count when this target's turn comes.
+    func action(for target: InviteTarget) -> LimitedAction {
+        settings.inviteType == .groupInvite && !target.asMessage ? .invite : .message
+    }
+
+    func needsAdministrator(for target: InviteTarget) -> Bool {
+        action(for: target) == .invite || needsLink(for: target)
+    }
+
+    /// Whether the message carries a link of the target's own.
+    func needsLink(for target: InviteTarget) -> Bool {
+        action(for: target) == .message
+            && (settings.inviteType == .inviteLink || (inviteMessage ?? "").contains("{link}"))
+    }
+
+    func content(for target: InviteTarget) -> SendOrder.Content {
+        guard action(for: target) == .message else { return .invite(group: settings.group) }
+        let link = target.inviteLink ?? ""
+        let text = inviteMessage ?? ""
+        if text.contains("{link}") { return .message(text.replacing("{link}", with: link)) }
+        if link.isEmpty { return .message(text) }
+        return .message(text.isEmpty ? link : "\(text)\n\(link)")
+    }
+}
+
+extension SendOrder.Content {
+    /// As it is kept with the attempt.
+    var stored: String {
+        switch self {
+        case .invite(let group): "i\(group)"
+        case .message(let text): "m\(text)"
+        case .addContact(let name): "c\(name)"
+        }
+    }
+
+    init(stored: String) {
+        let rest = String(stored.dropFirst())
+        switch stored.first {
+        case "m": self = .message(rest)
+        case "c": self = .addContact(name: rest)
+        default: self = .invite(group: rest)
+        }
+    }
+}

@@ -1,0 +1,253 @@
+import Core
+import Storage
+import TestServers
+import Testing
+
+@testable import Parsing
+
+/// What the store must do, asked of each engine.
+enum Engine: String, CaseIterable, CustomTestStringConvertible {
+    case sqlite = "SQLite"
+    case postgres = "PostgreSQL"
+
+    static var available: [Engine] { allCases.filter { $0 != .postgres || TestServers.areAvailable } }
+    var testDescription: String { rawValue }
+
+    func withStore(_ test: (ParseStore, any Database) async throws -> Void) async throws {
+        let location: DatabaseLocation =
+            switch self {
+            case .sqlite: .sqlite(try await TestServers.directory() + "/parsing.sqlite")
+            case .postgres: .postgres(Secret(try await TestServers.postgres()))
+            }
+        let database = location.open("test")
+        do {
+            try await database.migrate(Migration.parsing, scope: "parsing", at: .epoch)
+            try await test(ParseStore(database), database)
+        } catch {
+            await database.close()
+            throw error
+        }
+        await database.close()
+    }
+}
+
+private let noon = Timestamp(seconds: 1_756_036_800)
+
+extension ParseStore {
+    @discardableResult
+    func make(
+        _ id: String, of user: Int64 = 1, _ priority: TaskPriority = .normal, _ type: TaskType = .members,
+        link: String? = nil, _ config: ParseConfig = ParseConfig(), at now: Timestamp = noon
+    ) async throws -> ParseTask {
+        let task = NewTask(
+            user: user, link: CommunityLink(key: link ?? id), type: type, priority: priority, config: config)
+        return try await create([(id, task)], at: now)[0]
+    }
+}
+
+func lease(_ account: String = "a") -> AccountLease {
+    AccountLease(account: account, lease: "l", fencingToken: 1, until: noon + .hours(1))
+}
+
+@Suite struct `A store of parse tasks` {
+    @Test(arguments: Engine.available)
+    func `hands out high before low, and shares between users`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            for number in 0..<4 { try await store.make("a\(number)", of: 1, .normal, at: noon + .seconds(number)) }
+            try await store.make("b0", of: 2, .normal, at: noon + .seconds(50))
+            try await store.make("low", of: 3, .low, at: noon - .days(1))
+            try await store.make("high", of: 1, .high, at: noon + .seconds(60))
+            var order: [String] = []
+            for number in 0..<8 {
+                if let task = try await store.claim("c\(number)", by: "w", at: noon + .minutes(2)) {
+                    order.append(task.id)
+                }
+            }
+            // User 1 has the urgent one already, so user 2 is next, although they came later.
+            #expect(order == ["high", "b0", "a0", "a1", "a2", "a3", "low"])
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `gives each task to one worker alone`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            for number in 0..<40 { try await store.make("t\(number)", of: Int64(number % 7 + 1)) }
+            let claimed = try await withThrowingTaskGroup(of: [String].self) { group in
+                for worker in 0..<8 {
+                    group.addTask {
+                        var mine: [String] = []
+                        var attempt = 0
+                        while let task = try await store.claim("\(worker)-\(attempt)", by: "w\(worker)", at: noon) {
+                            mine.append(task.id)
+                            attempt += 1
+                        }
+                        return mine
+                    }
+                }
+                return try await group.reduce(into: []) { $0 += $1 }
+            }
+            #expect(Set(claimed).count == claimed.count)
+            // Whoever found the last one locked by another came away with nothing; it is still there.
+            var rest = 0
+            while try await store.claim("rest-\(rest)", by: "w", at: noon) != nil { rest += 1 }
+            #expect(claimed.count + rest == 40)
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `lets nobody write who has lost the claim`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            try await store.make("t")
+            let late = try #require(try await store.claim("one", by: "w1", at: noon))
+            let begun = try await store.begin(late, with: lease(), at: noon)
+            #expect(try await store.claim("two", by: "w2", at: noon + .seconds(30)) == nil)
+            let after = noon + ParseStore.claimDuration
+            let next = try #require(try await store.claim("two", by: "w2", at: after))
+            #expect(next.lease == lease())
+            #expect(try await store.keepClaim(begun, at: after) == false)
+            await #expect(throws: ParseError.claimLost) {
+                _ = try await store.save(
+                    Course.Harvest(), Course(), of: begun, active: .zero, at: after)
+            }
+            await #expect(throws: ParseError.claimLost) {
+                try await store.finish(begun, nil, at: after, keepingResultsFor: .days(1))
+            }
+            // The account went with the task, so the one who lost it must not give it back.
+            #expect(try await store.dropLease(lease(), of: begun) == false)
+            #expect(try await store.keepClaim(next, at: after))
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `stops work at once when the task is stopped`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            for order in [TaskOrder.pause, .cancel] {
+                try await store.make("\(order)")
+                let claimed = try #require(try await store.claim("\(order)", by: "w", at: noon))
+                let task = try await store.begin(claimed, with: lease(), at: noon)
+                let stopped = try await store.order(order, task.id, of: 1, at: noon, keepingResultsFor: .days(1))
+                #expect(stopped.status == (order == .pause ? .paused : .cancelled))
+                await #expect(throws: ParseError.claimLost) {
+                    _ = try await store.save(Course.Harvest(), Course(), of: task, active: .zero, at: noon)
+                }
+                #expect(try await store.dropLease(lease(), of: task))
+                #expect(try await store.dropLease(lease(), of: task) == false)
+            }
+            await #expect(throws: ParseError.wrongState(.cancelled, .resume)) {
+                _ = try await store.order(.resume, "cancel", of: 1, at: noon, keepingResultsFor: .days(1))
+            }
+            await #expect(throws: ParseError.unknownTask) {
+                _ = try await store.order(.pause, "pause", of: 2, at: noon, keepingResultsFor: .days(1))
+            }
+            _ = try await store.delete("pause", of: 1, at: noon)
+            await #expect(throws: ParseError.unknownTask) { _ = try await store.task("pause", of: 1) }
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `keeps people once, whatever the order in which they are met`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            try await store.make("t", .normal, .messages)
+            let claimed = try #require(try await store.claim("one", by: "w", at: noon))
+            var task = try await store.begin(claimed, with: lease(), at: noon)
+            let random = SeededRandom(seed: 5)
+            var truth: [String: (count: Int64, first: Timestamp, last: Timestamp)] = [:]
+            for _ in 0..<40 {
+                var harvest = Course.Harvest()
+                for _ in 0..<random.int(in: 0...60) {
+                    let id = random.int(in: 1...90)
+                    let at = Timestamp(seconds: Int64(1_700_000_000 + random.int(in: 0...1_000_000)))
+                    harvest.people.see(person(id), first: at, last: at, messages: 1)
+                    harvest.messages.append(message(id, by: id))
+                    let known = truth[String(id)] ?? (0, at, at)
+                    truth[String(id)] = (known.count + 1, min(known.first, at), max(known.last, at))
+                }
+                harvest.counts.messages = Int64(harvest.messages.count)
+                task = try await store.save(harvest, task.course, of: task, active: .seconds(1), at: noon)
+            }
+            let people = try await store.people(of: task, ResultQuery(), at: .after(0), limit: 1000)
+            #expect(people.count == truth.count)
+            #expect(task.counts.results == Int64(truth.count))
+            #expect(task.counts.active == .seconds(40))
+            for found in people {
+                let known = try #require(truth[found.platformID])
+                #expect(found.messageCount == known.count)
+                #expect(found.firstSeen == known.first)
+                #expect(found.lastSeen == known.last)
+            }
+            #expect(people.map(\.position) == Array(1...Int64(people.count)))
+            let messages = try await store.messages(of: task, ResultQuery(), at: .after(0), limit: 10_000)
+            #expect(Int64(messages.count) == task.counts.storedMessages)
+            #expect(messages.map(\.position) == Array(1...Int64(messages.count)))
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `writes rows and checkpoint together or not at all`(engine: Engine) async throws {
+        try await engine.withStore { store, database in
+            try await store.make("t", .normal, .messages)
+            let claimed = try #require(try await store.claim("one", by: "w", at: noon))
+            let task = try await store.begin(claimed, with: lease(), at: noon)
+            var harvest = Course.Harvest()
+            harvest.people.see(person(1), first: noon, last: noon, messages: 1)
+            // What no database takes as text, past everything that would have cleaned it.
+            var broken = message(1, by: 1)
+            broken.content = "a\u{0}b"
+            harvest.messages = [message(2, by: 1), broken]
+            await #expect(throws: (any Error).self) {
+                _ = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
+            }
+            for table in ["parse_people", "parse_messages"] {
+                let rows =
+                    try await table == "parse_people"
+                    ? database.run("SELECT count(*) AS n FROM parse_people")
+                    : database.run("SELECT count(*) AS n FROM parse_messages")
+                #expect(try rows[0].int("n") == 0)
+            }
+            harvest.messages.removeLast()
+            let saved = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
+            #expect(saved.counts.results == 1)
+            #expect(saved.counts.storedMessages == 1)
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `brings a waiting task back when it is time or an account is free`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            try await store.make("t")
+            let task = try #require(try await store.claim("one", by: "w", at: noon))
+            try await store.wait(task, for: Waiting(.noAccount, until: noon + .minutes(5)), at: noon)
+            #expect(try await store.claim("two", by: "w", at: noon + .minutes(4)) == nil)
+            #expect(try await store.nextDue(after: noon) == noon + .minutes(5))
+            #expect(try await store.wakeWaiting(of: 2) == 0)
+            #expect(try await store.wakeWaiting(of: 1) == 1)
+            #expect(try await store.claim("two", by: "w", at: noon + .minutes(4)) != nil)
+            try await store.forgetClaims(of: "another")
+            #expect(try await store.claim("three", by: "w", at: noon + .minutes(4)) == nil)
+            try await store.forgetClaims(of: "w")
+            let again = try #require(try await store.claim("three", by: "w", at: noon + .minutes(4)))
+            #expect(again.waiting?.reason == .noAccount)
+            let urgent = try await store.make("urgent", of: 1, .high)
+            let taken = try #require(try await store.claim("four", by: "w", at: noon + .minutes(4)))
+            #expect(taken.number == urgent.number)
+            #expect(try await store.isUrgentWaiting(for: again) == false)
+            try await store.wait(taken, for: Waiting(.noAccount, until: noon + .minutes(9)), at: noon)
+            #expect(try await store.isUrgentWaiting(for: again))
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `bounds what one user leaves unfinished`(engine: Engine) async throws {
+        guard engine == .sqlite else { return }
+        try await engine.withStore { store, _ in
+            let many = (0..<ParseStore.mostUnfinished).map {
+                (id: "t\($0)", task: NewTask(user: 1, link: CommunityLink(key: "k\($0)")))
+            }
+            _ = try await store.create(many, at: noon)
+            await #expect(throws: ParseError.tooManyTasks(limit: ParseStore.mostUnfinished)) {
+                _ = try await store.make("one-more")
+            }
+            try await store.make("another's", of: 2)
+        }
+    }
+}
