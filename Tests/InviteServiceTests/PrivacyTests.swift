@@ -1,6 +1,8 @@
 import Core
 import HTTP
 import Invites
+import Sandbox
+import ServiceKit
 import Sheets
 import Storage
 import Synchronization
@@ -376,6 +378,48 @@ struct `The report of a campaign` {
             #expect(try await office.get("/api/v1/tasks/\(task)/report")["targets"] == .array([]))
             #expect(
                 try await office.get("/api/v1/tasks/\(task)/report?format=ndjson").bytes.isEmpty)
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(5)), .enabled(if: TestServers.areAvailable))
+struct `A person who was invited` {
+    @Test func `is in no database afterwards, and the counts stay`() async throws {
+        try await withTown(.real, accounts: 4, people: 400) { town in
+            try await town.connect(1)
+            let club = try #require(town.world.communities().first { $0.username == "sandbox_club" }?.chatID)
+            let task = try await town.makeTask()
+            let people = town.world.people(.open, notIn: club, limit: 2)
+            try #require(people.count == 2)
+            try await town.add(people, to: task)
+            _ = try await town.post("/api/v1/tasks/\(task)/execute")
+            try await town.play(task)
+            let before = try await town.get("/api/v1/tasks/\(task)")
+            #expect(before["completed_count"] == 2)
+            // As she stands in the campaign: by the first of the three that she has.
+            let person = try #require(people.first)
+            let name = person.username?.lowercased() ?? person.phone ?? String(person.userID)
+
+            func traces() async throws -> [String] {
+                var found: [String] = []
+                for service in [Town.Name.invites, .integration, .manager] {
+                    let database = try #require(town.run(service)).service.context.database
+                    for (table, text) in try await `A person who wants to be forgotten`.contents(of: database)
+                    where text.lowercased().contains(name) { found.append("\(service.rawValue) \(table)") }
+                }
+                return found
+            }
+            #expect(try await !traces().isEmpty)
+            let receipt = try await town.post("/api/v1/privacy/erase", ["identifier": .string(name)])
+            let lines = receipt["services"].arrayValue ?? []
+            #expect(lines[0]["status"] == "done")
+            #expect(lines[1]["status"] == "done", "\(receipt.json)")
+            #expect(lines[1]["erased"]?["sends"]?.intValue ?? 0 > 0, "\(receipt.json)")
+            // The order itself keeps the name until the services that are not here have carried it out.
+            #expect(try await traces() == ["invite-service invite_erasures"])
+            let after = try await town.get("/api/v1/tasks/\(task)")
+            #expect(after["completed_count"] == 2)
+            #expect(after["counts"] == before["counts"])
         }
     }
 }
