@@ -41,7 +41,7 @@ struct InsightRoutes: Sendable {
 
     func health(_ request: Request) async throws -> Response {
         let now = time.now
-        let stored = try await manager.account(try request.account(), owner: try request.owner, at: now)
+        let stored = try await manager.fresh(try request.account(), owner: try request.owner, at: now)
         return .json(stored.health(at: now, request.language))
     }
 

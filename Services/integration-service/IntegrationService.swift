@@ -74,7 +74,8 @@ private struct IntegrationWiring {
             channels: ChannelStore(context.database), accounts: accounts, sessions: sessions,
             resolver: resolver,
             journal: journal, time: time, random: random)
-        let logRoutes = LogRoutes(store: logs, book: LogBook(store: logs, peers: context.peers, log: log))
+        let logRoutes = LogRoutes(
+            store: logs, book: LogBook(store: logs, peers: context.peers, time: time, log: log))
         let erasureRoutes = ErasureRoutes(
             erasure: PersonErasure(context.database), resolver: resolver,
             forgetAnswers: { try await context.forgetAnswers(for: $0) })

@@ -144,7 +144,7 @@ public struct AccountManager: Sendable {
     }
 
     /// The account as SQL has it, whatever the cache says.
-    func fresh(_ account: AccountID, owner: Int64?, at now: Timestamp) async throws -> StoredAccount {
+    public func fresh(_ account: AccountID, owner: Int64?, at now: Timestamp) async throws -> StoredAccount {
         let stored = try await store.account(account, owner: owner, at: now)
         views.databaseAnswered()
         await views.put(stored, showing: ActionType.allCases, at: now)
