@@ -45,7 +45,8 @@ private struct IntegrationWiring {
         let gate = Gate()
         let errands = Errands("integration-errands")
         let telegram = Telegram(
-            source.transport, application: source.application, time: time.machine, metrics: context.metrics, log: log)
+            source.transport, application: source.application, time: time.machine, metrics: context.metrics,
+            log: log)
         let sessions = Sessions(
             telegram, accounts: accounts, seals: seals, errands: errands, journal: journal, gate: gate,
             settings: settings, time: time, log: log)

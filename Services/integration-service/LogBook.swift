@@ -186,7 +186,7 @@ struct LogBook: Sendable {
         do {
             let answer = try await peers.ask(
                 "account-manager", .get, "/api/v1/account-manager/logs?\(text)", onBehalfOf: user,
-                deadline: .seconds(3))
+                deadline: .seconds(15))
             let json = try await answer.json(limit: 4 << 20)
             // An account it does not know has nothing written of it.
             if answer.status == 404 { return ([], 0) }

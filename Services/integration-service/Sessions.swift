@@ -9,7 +9,7 @@ import Telegram
 /// has needed them for a while. Sees sessions end and accounts freeze.
 final class Sessions: Service {
     /// How long a folder that somebody still holds is waited for.
-    private static let patience: Duration = .seconds(10)
+    private static let patience: Duration = .seconds(15)
 
     let name = "telegram-sessions"
     private let telegram: Telegram
