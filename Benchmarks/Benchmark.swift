@@ -1,5 +1,9 @@
 import Core
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 /// One hot path, measured beside a limit or a peer in the same run.
 struct Benchmark: Sendable {
     let name: String
@@ -12,6 +16,12 @@ struct Benchmark: Sendable {
 actor Report {
     private let time = SystemTime()
     private(set) var missed = 0
+
+    /// At once, also into a file: a benchmark takes minutes, and may be ended before its end.
+    private func say(_ line: String) {
+        print(line)
+        fflush(nil)
+    }
 
     /// Measures `ours` and `limit` in turn, `rounds` times each after one warm-up, and prints the ratio of
     /// the medians. Both return a rate: the more the better.
@@ -32,17 +42,17 @@ actor Report {
         let ratio = ourRate / limitRate
         let verdict = target.map { ratio >= $0 ? "  (at least \($0): yes)" : "  (at least \($0): NO)" } ?? ""
         if let target, ratio < target { missed += 1 }
-        print("  \(what): \(rounded(ratio)) of \(limitName)\(verdict)")
-        print("      \(rate(ourRate)) against \(rate(limitRate)) \(unit), medians of \(rounds)")
+        say("  \(what): \(rounded(ratio)) of \(limitName)\(verdict)")
+        say("      \(rate(ourRate)) against \(rate(limitRate)) \(unit), medians of \(rounds)")
     }
 
     /// What must be so, beside the ratios.
     func hold(_ what: String, _ isSo: Bool) {
         if !isSo { missed += 1 }
-        print("  \(what)\(isSo ? "" : "  NO")")
+        say("  \(what)\(isSo ? "" : "  NO")")
     }
 
-    func note(_ line: String) { print("      \(line)") }
+    func note(_ line: String) { say("      \(line)") }
 
     /// Calls of `work` a second by `callers` tasks at once, for `duration`.
     nonisolated func callsPerSecond(
