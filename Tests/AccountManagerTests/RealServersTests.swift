@@ -17,7 +17,7 @@ import Testing
         let postgres = try await LocalPostgres(directory: "\(folder)/postgres").started()
         let redis = try await LocalRedis(directory: "\(folder)/redis").started()
         let database = DatabaseLocation.postgres(Secret(postgres.url)).open(
-            "audit", PoolSettings(connections: 2))
+            "audit", PoolSettings(connections: 2, waiting: .minutes(2)))
         let manager = try ManagerProcess(postgres: postgres.url, redis: redis.url, folder: "\(folder)/data")
         try await manager.start()
         // Each may send once a minute: many, so that it is the chaos that takes time and not the waiting.

@@ -23,7 +23,7 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
             case .sqlite: .sqlite(try await TestServers.directory() + "/accounts.db")
             case .postgres: .postgres(Secret(try await TestServers.postgres()))
             }
-        let database = location.open("accounts", PoolSettings(connections: 8))
+        let database = location.open("accounts", PoolSettings(connections: 8, waiting: .minutes(2)))
         do {
             try await database.migrate(Migration.accounts, scope: "accounts", at: noon)
             let store = SQLAccountStore(database, rampUp: rampUp)

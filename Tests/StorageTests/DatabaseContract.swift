@@ -183,7 +183,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `keeps single statements atomic on their own when they go out together`(engine: Engine) async throws
     {
-        try await engine.withDatabase(PoolSettings(connections: 1)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 1, waiting: .minutes(2))) {
+            database async throws in
             try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY)")
             let refused = Count()
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -256,7 +257,8 @@ import Testing
 
     @Test(arguments: Engine.concurrent)
     func `runs a transaction again that lost to another`(engine: Engine) async throws {
-        try await engine.withDatabase(PoolSettings(connections: 6, attempts: 40)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 6, waiting: .minutes(2), attempts: 40)) {
+            database async throws in
             try await database.run("CREATE TABLE account (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL)")
             try await database.run("INSERT INTO account VALUES (1, 0)")
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -310,7 +312,8 @@ import Testing
 
     @Test(arguments: Engine.available)
     func `ends a statement at its time limit and works on`(engine: Engine) async throws {
-        try await engine.withDatabase(PoolSettings(connections: 1)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 1, waiting: .minutes(2))) {
+            database async throws in
             await #expect(throws: StorageError.timedOut) {
                 try await database.runForever(timeout: .milliseconds(50))
             }
@@ -321,7 +324,7 @@ import Testing
     @Test(arguments: Engine.threaded)
     func `ends a statement whose task is cancelled and works on`(engine: Engine) async throws {
         let metrics = Metrics()
-        try await engine.withDatabase(PoolSettings(connections: 1), metrics: metrics) {
+        try await engine.withDatabase(PoolSettings(connections: 1, waiting: .minutes(2)), metrics: metrics) {
             database async throws in
             let inUse = metrics.gauges(
                 "storage_connections_in_use", "Connections at work", labels: ["database"])["test"]
@@ -449,7 +452,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `gives the connection back when the reader of a stream has had enough`(engine: Engine) async throws {
         struct Enough: Error {}
-        try await engine.withDatabase(PoolSettings(connections: 1, readers: 1)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 1, readers: 1, waiting: .minutes(2))) {
+            database async throws in
             try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY)")
             try await database.transaction {
                 try $0.copy(into: "item", columns: ["id"], rows: (0..<1000).map { [.integer($0)] })
@@ -511,7 +515,8 @@ import Testing
     @Test(arguments: Engine.available)
     func `copies all or nothing`(engine: Engine) async throws {
         struct SourceFailed: Error {}
-        try await engine.withDatabase(PoolSettings(connections: 1, readers: 0)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 1, readers: 0, waiting: .minutes(2))) {
+            database async throws in
             try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY)")
             func numbers(_ chunks: [[Int64]], thenThrowing error: (any Error)? = nil) -> AsyncThrowingStream<
                 [[SQLValue]], any Error
@@ -561,7 +566,8 @@ import Testing
 
     @Test(arguments: Engine.available)
     func `keeps more statements apart than it remembers the plans of`(engine: Engine) async throws {
-        try await engine.withDatabase(PoolSettings(connections: 1)) { database async throws in
+        try await engine.withDatabase(PoolSettings(connections: 1, waiting: .minutes(2))) {
+            database async throws in
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for round in 0..<2 {
                     for index in 0..<400 {

@@ -23,7 +23,8 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 
     /// A fresh, empty database for one test, closed after it.
     func withDatabase(
-        _ settings: PoolSettings = PoolSettings(connections: 4), time: any TimeSource = SystemTime(),
+        _ settings: PoolSettings = PoolSettings(connections: 4, waiting: .minutes(2)),
+        time: any TimeSource = SystemTime(),
         metrics: Metrics = Metrics(),
         _ test: (any Database) async throws -> Void
     ) async throws {

@@ -31,7 +31,8 @@ import Testing
             let applied = try await withThrowingTaskGroup(of: [Int].self) { group in
                 for _ in 0..<8 {
                     group.addTask {
-                        let database = location.open("replica", PoolSettings(connections: 1))
+                        let database = location.open(
+                            "replica", PoolSettings(connections: 1, waiting: .minutes(2)))
                         let applied = try await database.migrate(steps, scope: "a", at: now)
                         await database.close()
                         return applied
