@@ -150,8 +150,10 @@ let package = Package(
                 "Core", "HTTP", "HTTPServer", "HTTPClient", "Storage", "Cache", "Broker", "Security",
                 "LocalServers",
                 // The bare libraries that some benchmarks compare with.
-                "Accounts", "CCurl", "CSodium", "CRabbitMQ", "ServiceKit", "GatewayWiring",
-                "InviteServiceWiring", "Invites", "Sandbox", "Telegram",
+                "AccountManagerWiring", "Accounts", "CCurl", "CRabbitMQ", "CSodium", "GatewayWiring",
+                "IntegrationServiceWiring", "InviteServiceWiring", "Invites", "Parsing",
+                "ParsingServiceWiring",
+                "Sandbox", "ServiceKit", "Telegram",
             ],
             path: "Benchmarks", swiftSettings: strict),
 
@@ -169,9 +171,8 @@ let package = Package(
         tests(
             "Gateway",
             [
-                "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit",
-                "GatewayWiring",
-                "UserServiceWiring", "TestServers",
+                "Broker", "Core", "HTTP", "HTTPServer", "HTTPClient", "Cache", "Security", "ServiceKit",
+                "Storage", "GatewayWiring", "UserServiceWiring", "TestServers",
             ]),
         tests("LocalServers", ["Core", "LocalServers", "TestServers"]),
         .testTarget(

@@ -24,6 +24,7 @@ struct Bench {
         .accounts,
         .integration,
         .imports,
+        .parsing,
     ]
 
     static func main() async throws {

@@ -164,7 +164,8 @@ private struct RunningGateway {
         let resources = try await ProcessResources.open(environment, log: .silent, sink: NoLog())
         let service = try await assemble(.gateway, resources, broker: nil)
         try await service.context.endedSessions.fill([], now: resources.time.now, round: "1")
-        var settings = ServerSettings(port: 0)
+        var settings = service.listener
+        settings.port = 0
         settings.limits.bodyBytes = 2 << 30
         let server = HTTPServer(settings, service.router)
         try server.bind()

@@ -35,7 +35,7 @@ extension Benchmark {
                 let served = try await measure(service, world, count, report)
                 let direct = try await measureDirect("http://127.0.0.1:\(server.port)", world, report)
                 await report.note(
-                    "a second over HTTP, with every attempt in SQL, to a second of the bare client: 1 to \(rounded(direct / served))"
+                    "over HTTP, with every attempt in SQL: \(rounded(served / direct)) of what our client sends alone on the same road"
                 )
             }
             // The measuring ends; the others do not by themselves.

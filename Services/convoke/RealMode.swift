@@ -91,7 +91,9 @@ extension Convoke {
         let files = SecretFolder("\(dataFolder)/secrets")
         let tokenKey = try files.read(Secrets.tokenKey.lowercased())?.expose()
         let sealingKey = try files.read(Secrets.sealingKey.lowercased())?.expose()
+        let suppressionKey = try files.read(Secrets.suppressionKey.lowercased())?.expose()
         return [
+            Secrets.suppressionKey: suppressionKey ?? Base64.encode(random.bytes(32)),
             Secrets.tokenKey: tokenKey ?? Base64.encode(random.bytes(32)),
             Secrets.sealingKey: sealingKey ?? "1:" + Base64.encode(random.bytes(32)),
         ]

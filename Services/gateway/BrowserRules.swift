@@ -32,14 +32,25 @@ struct BrowserRules: Middleware {
             ])
     }
 
+    private static let always = [
+        Headers.Field(name: "X-Content-Type-Options", value: "nosniff"),
+        Headers.Field(name: "Referrer-Policy", value: "no-referrer"),
+        Headers.Field(name: "X-Frame-Options", value: "DENY"),
+        Headers.Field(name: "Cross-Origin-Resource-Policy", value: "same-origin"),
+    ]
+    private static let overTLS = [
+        Headers.Field(name: "Strict-Transport-Security", value: "max-age=31536000; includeSubDomains")
+    ]
+
+    private static func isPage(_ type: String) -> Bool {
+        // Most answers are JSON, and need no taking apart to be seen to be no page.
+        type.utf8.first.map { $0 | 0x20 } == UInt8(ascii: "t") && MediaType(type).essence == "text/html"
+    }
+
     /// Adds what every answer carries.
     private func dress(_ response: inout Response, for request: Request) {
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["X-Frame-Options"] = "DENY"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        if isSecure { response.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains" }
-        if response.headers["content-type"].map({ MediaType($0).essence }) == "text/html" {
+        response.headers.set(isSecure ? Self.always + Self.overTLS : Self.always)
+        if response.headers["content-type"].map(Self.isPage) ?? false {
             response.headers["Content-Security-Policy"] =
                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
                 + "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

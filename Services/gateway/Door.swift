@@ -21,11 +21,11 @@ struct Door: Sendable {
 
     private func forward(_ request: Request, _ route: Route) async throws -> Response {
         let address = keeper.address(of: request)
-        var user: UserIdentity?
+        var visitor: Visitor?
         switch route.access {
-        case .signedIn: user = try await keeper.user(of: request)
+        case .signedIn: visitor = try await keeper.visitor(of: request)
         case .anyone(let limit, let name): try await keeper.admit(address: address, to: name, limit: limit)
         }
-        return try await proxy.forward(request, route, as: user, from: address).packed(for: request)
+        return try await proxy.forward(request, route, as: visitor, from: address).packed(for: request)
     }
 }

@@ -34,7 +34,7 @@ extension ServiceDefinition {
         return ServiceParts(
             workers: [ClosingClient(client: client, time: context.time)],
             guards: [BrowserRules(origins: settings.origins, isSecure: settings.isSecure)],
-            operators: settings.operators,
+            operators: settings.operators, passesOn: true,
             routes: { router in
                 router.on("GET", "/api/health") { _ in await health.response() }
                 router.otherwise { try door.handler(for: $0) }

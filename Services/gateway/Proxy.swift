@@ -15,11 +15,11 @@ struct Proxy: Sendable {
     /// An answer up to this size is gathered before it is sent: most are, and each step of a stream costs.
     static let gathered = 64 << 10
 
-    func forward(_ request: Request, _ route: Route, as user: UserIdentity?, from address: String)
+    func forward(_ request: Request, _ route: Route, as visitor: Visitor?, from address: String)
         async throws -> Response
     {
         guard let upstream = upstreams[route.service] else { throw Problem.notFound }
-        let token = tokens.service("gateway", onBehalfOf: user, now: time.now).expose()
+        let token = visitor?.token ?? tokens.service("gateway", onBehalfOf: nil, now: time.now).expose()
         let path = request.query.raw.isEmpty ? route.path : "\(route.path)?\(request.query.raw)"
         var outgoing = ClientRequest(
             request.method, path, headers: ForwardedHeaders.toService(request, token: token, from: address),

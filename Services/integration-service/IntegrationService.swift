@@ -45,7 +45,8 @@ private struct IntegrationWiring {
         let gate = Gate()
         let errands = Errands("integration-errands")
         let telegram = Telegram(
-            source.transport, application: source.application, time: time.machine, metrics: context.metrics, log: log)
+            source.transport, application: source.application, time: time.machine, metrics: context.metrics,
+            log: log)
         let sessions = Sessions(
             telegram, accounts: accounts, seals: seals, errands: errands, journal: journal, gate: gate,
             settings: settings, time: time, log: log)
@@ -74,7 +75,8 @@ private struct IntegrationWiring {
             channels: ChannelStore(context.database), accounts: accounts, sessions: sessions,
             resolver: resolver,
             journal: journal, time: time, random: random)
-        let logRoutes = LogRoutes(store: logs, book: LogBook(store: logs, peers: context.peers, log: log))
+        let logRoutes = LogRoutes(
+            store: logs, book: LogBook(store: logs, peers: context.peers, time: time, log: log))
         let erasureRoutes = ErasureRoutes(
             erasure: PersonErasure(context.database), resolver: resolver,
             forgetAnswers: { try await context.forgetAnswers(for: $0) })

@@ -125,6 +125,10 @@ struct InternalRoutes: Sendable {
     private func prepared(_ request: Request) async throws -> (LinkedAccount, Journal.Subject) {
         _ = try request.requireService()
         let account = try await request.account(in: accounts)
+        // Whoever slept through its lease reads no more with an account that others have now.
+        if let token = request.query["fencing_token"].flatMap({ Int64($0) }) {
+            try await accounts.fence(account, token)
+        }
         return (account, try Journal.Subject(request, account: account.id))
     }
 

@@ -8,10 +8,11 @@ import Storage
 /// accounts, from account-manager, by time in one list.
 struct LogBook: Sendable {
     /// A page that begins behind so many entries is found by time instead of by counting through both logs.
-    private static let shallow = 400
+    private static let shallow = 200
 
     let store: LogStore
     let peers: Peers
+    let time: any TimeSource
     let log: Log
 
     enum Source: String, Sendable, CaseIterable {
@@ -137,7 +138,9 @@ struct LogBook: Sendable {
     private func moment(behind count: Int, _ wish: Wish, _ user: UserIdentity) async throws -> (
         Timestamp, Int
     ) {
-        var (low, high) = (wish.from?.milliseconds ?? 0, wish.to?.milliseconds ?? 253_402_300_799_000)
+        // Nothing is older than Telegram, or newer than the clocks of two services may differ.
+        var low = wish.from?.milliseconds ?? 1_375_000_000_000
+        var high = wish.to?.milliseconds ?? (time.now + .hours(1)).milliseconds
         var known = 0
         while low < high {
             let middle = low + (high - low) / 2
@@ -183,7 +186,7 @@ struct LogBook: Sendable {
         do {
             let answer = try await peers.ask(
                 "account-manager", .get, "/api/v1/account-manager/logs?\(text)", onBehalfOf: user,
-                deadline: .seconds(3))
+                deadline: .seconds(15))
             let json = try await answer.json(limit: 4 << 20)
             // An account it does not know has nothing written of it.
             if answer.status == 404 { return ([], 0) }

@@ -9,7 +9,8 @@ import Telegram
 /// has needed them for a while. Sees sessions end and accounts freeze.
 final class Sessions: Service {
     /// How long a folder that somebody still holds is waited for.
-    private static let patience: Duration = .seconds(10)
+    private static let patience: Duration = .seconds(15)
+    private static let fewestAttempts = 5
 
     let name = "telegram-sessions"
     private let telegram: Telegram
@@ -139,11 +140,14 @@ final class Sessions: Service {
     /// served; without it the first callers after a kill would be turned away.
     private func opened(_ parameters: SessionParameters) async throws -> TelegramClient {
         let end = time.uptime + Self.patience
+        var attempts = 0
         while true {
             do {
+                attempts += 1
                 return try await telegram.open(parameters)
             } catch let failure as TelegramFailure where failure.reason == .databaseInUse {
-                guard time.uptime < end else { throw failure }
+                // A slow machine tries as often as a fast one at least.
+                guard time.uptime < end || attempts < Self.fewestAttempts else { throw failure }
                 try await time.sleep(for: .milliseconds(100))
             }
         }

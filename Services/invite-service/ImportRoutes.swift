@@ -8,6 +8,7 @@ import Sheets
 struct ImportRoutes: Sendable {
     let desk: ImportDesk
     let store: ImportStore
+    let slots: UploadSlots
 
     static let shownRejects = 100
 
@@ -22,7 +23,7 @@ struct ImportRoutes: Sendable {
 
     func importFile(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
-        let upload = try await ListUpload(request, desk.settings)
+        let upload = try await slots.receive(request, desk.settings)
         let task = try number("task_id", upload, request)
         guard let task else { throw ListUpload.wrong("task_id", "missing", .missing) }
         return try await run(
@@ -34,7 +35,7 @@ struct ImportRoutes: Sendable {
 
     func validate(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
-        let upload = try await ListUpload(request, desk.settings)
+        let upload = try await slots.receive(request, desk.settings)
         return try await run(
             ImportDesk.Order(
                 new: NewImport(

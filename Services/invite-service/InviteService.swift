@@ -54,7 +54,7 @@ struct InviteParts: Sendable {
     init(_ context: ServiceContext, _ settings: InviteSettings) async throws {
         let (time, random, log) = (context.time, context.random, context.log)
         let digests = SuppressionDigests(
-            key: try await context.secrets.key(SuppressionDigests.keyName))
+            key: try await context.secrets.key(Secrets.suppressionKey))
         let store = InviteStore(context.database, digests: digests, random: random)
         self.store = store
         let manager = AccountManagerClient(context.peers, as: "invite-service")
@@ -65,7 +65,8 @@ struct InviteParts: Sendable {
         let bell = CampaignBell(broker: context.broker, time: time, random: random)
         workers = [
             CampaignWaker(
-                interval: settings.wakeInterval, store: store, bell: bell, readiness: context.readiness, time: time, log: log),
+                interval: settings.wakeInterval, store: store, bell: bell, readiness: context.readiness,
+                time: time, log: log),
             CampaignWorker(
                 runner: runner, store: store, bell: bell, broker: context.broker,
                 concurrency: settings.concurrency,

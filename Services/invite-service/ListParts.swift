@@ -29,6 +29,8 @@ struct ListParts: Sendable {
         let eraser = ErasureDesk(
             store: erasures, peers: context.peers,
             forgetAnswers: { try await context.forgetAnswers(for: $0) }, time: time, random: random, log: log)
+        // Receiving is cheap beside reading.
+        let slots = UploadSlots(most: 2 * settings.atOnce)
         services = [errands, background]
         workers = [
             ListUpkeep(
@@ -37,8 +39,9 @@ struct ListParts: Sendable {
         ]
         eraseUser = { user in try await imports.erase(user: user) }
         register = { router in
-            ImportRoutes(desk: desk, store: imports).register(on: &router)
-            SuppressionRoutes(store: suppressions, settings: settings, time: time).register(on: &router)
+            ImportRoutes(desk: desk, store: imports, slots: slots).register(on: &router)
+            SuppressionRoutes(store: suppressions, settings: settings, slots: slots, time: time).register(
+                on: &router)
             PrivacyRoutes(desk: eraser, store: erasures).register(on: &router)
             ReportRoutes(store: store, settings: settings, time: time).register(on: &router)
         }

@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import Sheets
+import Synchronization
 
 /// A list that has been received: the file on disk, and the fields beside it.
 struct ListUpload: Sendable {
@@ -47,6 +48,25 @@ struct ListUpload: Sendable {
         let last = name.split(whereSeparator: { $0 == "/" || $0 == "\\" }).last ?? ""
         let kept = last.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }.prefix(200)
         return kept.isEmpty ? "list" : String(String.UnicodeScalarView(kept))
+    }
+}
+
+/// How many files may be on their way at once: each lies on the disk until it is read.
+final class UploadSlots: Sendable {
+    private let most: Int
+    private let taken = Mutex(0)
+
+    init(most: Int) { self.most = most }
+
+    func receive(_ request: Request, _ settings: ListSettings) async throws -> ListUpload {
+        let isFree = taken.withLock { taken in
+            guard taken < most else { return false }
+            taken += 1
+            return true
+        }
+        guard isFree else { throw Problem.busyWithLists }
+        defer { taken.withLock { $0 -= 1 } }
+        return try await ListUpload(request, settings)
     }
 }
 

@@ -8,6 +8,7 @@ import Sheets
 struct SuppressionRoutes: Sendable {
     let store: SuppressionStore
     let settings: ListSettings
+    let slots: UploadSlots
     let time: any TimeSource
 
     /// People of one transaction: long enough to be quick, short enough not to hold the others up.
@@ -93,7 +94,7 @@ struct SuppressionRoutes: Sendable {
     /// A whole list of people who are to be left alone, in any form a campaign's list may have.
     func importList(_ request: Request) async throws -> Response {
         let user = try request.requireUser()
-        let upload = try await ListUpload(request, settings)
+        let upload = try await slots.receive(request, settings)
         let community = try community(upload.fields["group_id"] ?? request.query["group_id"])
         let reader = upload.reader
         let shape = try await reader.open()

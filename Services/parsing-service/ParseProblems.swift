@@ -53,7 +53,7 @@ extension ReadingFailure: ProblemConvertible {
                     "Telegram asks to wait before the next search",
                     "Telegram просит подождать перед следующим поиском")
             ).with(header: "Retry-After", String(max(1, duration.wholeSecondsUp)))
-        case .accountTrouble:
+        case .accountTrouble, .leaseLost:
             Problem(
                 503, "account_trouble",
                 .init(

@@ -98,7 +98,7 @@ struct ParsingParts: Sendable {
         let results = ResultRoutes(store: store, settings: settings)
         let search = SearchRoutes(
             finder: CommunityFinder(reading: reading, lender: lender, store: store, time: time, log: log),
-            cache: context.cache, settings: settings)
+            cache: context.cache, metrics: metrics, settings: settings)
         let internals = InternalParsingRoutes(store: store)
         register = { router in
             func add(to router: inout Router, _ prefixes: [String]) {

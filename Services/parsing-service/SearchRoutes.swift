@@ -8,6 +8,7 @@ import ServiceKit
 struct SearchRoutes: Sendable {
     let finder: CommunityFinder
     let cache: any Cache
+    let metrics: ParsingMetrics
     let settings: ParsingSettings
 
     func register(on router: inout PrefixedRouter) { router.on("GET", "/search", search) }
@@ -31,9 +32,11 @@ struct SearchRoutes: Sendable {
         if let kept = try? await cache.get(key), let json = try? JSONValue(parsing: kept.bytes),
             let items = json.arrayValue
         {
+            metrics.searches["memory"].increment()
             return answer(items, limit, isCached: true, isPartial: false)
         }
         let found = try await finder.find(words, for: user)
+        metrics.searches["telegram"].increment()
         let items = found.communities.map { $0.json }
         if !found.isPartial, settings.searchMemory > .zero {
             _ = try? await cache.set(

@@ -61,6 +61,11 @@ extension ServiceDefinition {
             publicPaths: AuthRoutes.publicPaths,
             // What these answer is secret, or makes nothing.
             unrepeatedRoutes: ["/auth/login", "/auth/refresh", "/auth/logout"],
+            // A registration's answer holds the address of the one it made.
+            subjectOfAnswer: { answer in
+                guard case .bytes(let bytes) = answer.content else { return nil }
+                return (try? JSONValue(parsing: bytes))?["id"]?.intValue
+            },
             hasEndedSession: { try await store.hasEnded(session: $0) },
             routes: { router in
                 auth.register(on: &router)

@@ -41,6 +41,25 @@ extension Cache {
         return try LimitVerdict(reply)
     }
 
+    /// The same, unless something stands at `blocker`, and whether something stands at `mark`: what a door asks
+    /// of everybody, in one round trip. `nil` for the verdict where it is blocked; then nothing is taken.
+    public func takeFromFixedWindow(
+        _ key: CacheBytes, unless blocker: CacheBytes, noting mark: CacheBytes, limit: Int64, window: Duration
+    ) async throws -> (verdict: LimitVerdict?, isMarked: Bool) {
+        let reply = try await run(
+            .guardedWindow, keys: [key, blocker, mark],
+            arguments: [
+                CacheBytes(min(max(limit, 0), exactInLua)), CacheBytes(CacheCommand.milliseconds(window)),
+                CacheBytes(Int64(1)),
+            ])
+        let parts = try reply.asArray
+        guard let isMarked = try parts.last?.asFlag, parts.count == 2 || parts.count == 4 else {
+            throw CacheError.unexpectedReply
+        }
+        if parts.count == 2 { return (nil, isMarked) }
+        return (try LimitVerdict(.array(Array(parts.dropLast()))), isMarked)
+    }
+
     /// Enters `member` among the at most `limit` of the last `window` before `now`. One that is there already
     /// is allowed and does not count again, so that a call can be repeated.
     public func takeFromSlidingWindow(
@@ -56,30 +75,54 @@ extension Cache {
     }
 }
 
+private let fixedWindowInLua = """
+    local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local held = redis.call('GET', KEYS[1]) or '0'
+    local used = tonumber(held)
+    if held ~= '0' and not string.match(held, '^-?[1-9]%d*$') or math.abs(used) > 9007199254740991 then
+        return redis.error_reply('ERR the counter holds no number')
+    end
+    if used + amount <= limit then
+        used = redis.call('INCRBY', KEYS[1], ARGV[3])
+        if used == amount then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+        return {1, limit - used, 0}
+    end
+    local left = redis.call('PTTL', KEYS[1])
+    if left == -1 then
+        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+        left = window
+    end
+    if left < 0 then left = window end
+    return {0, math.max(limit - used, 0), left}
+    """
+
 extension CacheScript {
+    /// Keys: the counter, the blocker, the mark. Arguments as `fixedWindow`. Answers what it does, and the mark;
+    /// or a zero and the mark.
+    public static let guardedWindow = CacheScript(
+        "guarded-window",
+        lua: """
+            local marked = redis.call('EXISTS', KEYS[3])
+            if redis.call('EXISTS', KEYS[2]) == 1 then return {0, marked} end
+            local function take()
+            \(fixedWindowInLua)
+            end
+            local answer = take()
+            answer[4] = marked
+            return answer
+            """
+    ) { store, keys, arguments in
+        guard keys.count == 3 else { throw CacheError.command(reason: "a key is missing") }
+        let mark: CacheReply = .integer(try store.call(.get(keys[2])).asBytes == nil ? 0 : 1)
+        guard try store.call(.get(keys[1])).asBytes == nil else { return .array([.integer(0), mark]) }
+        let taken = try CacheScript.fixedWindow.twin(&store, [keys[0]], arguments).asArray
+        return .array(taken + [mark])
+    }
+
     /// Keys: the counter. Arguments: limit, window in ms, amount. Answers allowed, remaining, retry after ms.
     public static let fixedWindow = CacheScript(
         "fixed-window",
-        lua: """
-            local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-            local held = redis.call('GET', KEYS[1]) or '0'
-            local used = tonumber(held)
-            if held ~= '0' and not string.match(held, '^-?[1-9]%d*$') or math.abs(used) > 9007199254740991 then
-                return redis.error_reply('ERR the counter holds no number')
-            end
-            if used + amount <= limit then
-                used = redis.call('INCRBY', KEYS[1], ARGV[3])
-                if used == amount then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-                return {1, limit - used, 0}
-            end
-            local left = redis.call('PTTL', KEYS[1])
-            if left == -1 then
-                redis.call('PEXPIRE', KEYS[1], ARGV[2])
-                left = window
-            end
-            if left < 0 then left = window end
-            return {0, math.max(limit - used, 0), left}
-            """
+        lua: fixedWindowInLua
     ) { store, keys, arguments in
         let (limit, window, amount) = try (
             integer(arguments, 0), Duration.milliseconds(integer(arguments, 1)), integer(arguments, 2)

@@ -11,11 +11,14 @@ public struct ReadingClient: Sendable {
         public var user: Int64
         public var account: String
         public var community: String
+        /// Of the account's lease, so that nobody reads who has lost it.
+        public var fencingToken: Int64?
 
-        public init(user: Int64, account: String, community: String) {
+        public init(user: Int64, account: String, community: String, fencingToken: Int64? = nil) {
             self.user = user
             self.account = account
             self.community = community
+            self.fencingToken = fencingToken
         }
     }
 
@@ -81,6 +84,7 @@ public struct ReadingClient: Sendable {
                 ("group_id", place.community), ("page_size", String(amount.pageSize)),
                 ("pages", String(amount.pages)), ("since", amount.since?.description),
                 ("until", amount.until?.description),
+                ("fencing_token", place.fencingToken.map { String($0) }),
             ] + query, item)
     }
 

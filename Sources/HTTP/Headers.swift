@@ -3,6 +3,11 @@ public struct Headers: Sendable, Equatable, ExpressibleByDictionaryLiteral, Sequ
     public struct Field: Sendable, Equatable {
         public let name: String
         public let value: String
+
+        public init(name: String, value: String) {
+            self.name = name
+            self.value = value
+        }
     }
     public private(set) var fields: [Field]
 
@@ -15,7 +20,9 @@ public struct Headers: Sendable, Equatable, ExpressibleByDictionaryLiteral, Sequ
     public subscript(name: String) -> String? {
         get { fields.first { sameName($0.name, name) }?.value }
         set {
-            fields.removeAll { sameName($0.name, name) }
+            if fields.contains(where: { sameName($0.name, name) }) {
+                fields.removeAll { sameName($0.name, name) }
+            }
             if let newValue { fields.append(Field(name: name, value: newValue)) }
         }
     }
@@ -27,6 +34,14 @@ public struct Headers: Sendable, Equatable, ExpressibleByDictionaryLiteral, Sequ
     public mutating func add(_ name: String, _ value: String) {
         fields.append(Field(name: name, value: value))
     }
+    public mutating func add(_ field: Field) { fields.append(field) }
+
+    /// Sets several at once, each in place of all of its name.
+    public mutating func set(_ new: [Field]) {
+        fields.removeAll { field in new.contains { sameName($0.name, field.name) } }
+        fields += new
+    }
+
     public mutating func removeAll(where matches: (Field) -> Bool) { fields.removeAll(where: matches) }
     public mutating func reserveCapacity(_ count: Int) { fields.reserveCapacity(count) }
 

@@ -6,7 +6,9 @@ struct AnswerHead {
     private(set) var headers = Headers()
     private(set) var contentLength: Int?
     private(set) var isComplete = false
-    private var isChunked = false
+    private(set) var isChunked = false
+    /// Whether the other side ends the connection behind this answer.
+    private(set) var isLast = false
     private var size = 0
     private let limit: Int
 
@@ -43,6 +45,7 @@ struct AnswerHead {
             guard byte >= 0x30, byte <= 0x39 else { throw .badAnswer(reason: "the status is no number") }
             status = status * 10 + Int(byte - 0x30)
         }
+        isLast = text[7] == 0x30
         guard (100...999).contains(status), status != 101 else {
             throw .badAnswer(reason: "an answer of status \(status) was not asked for")
         }
@@ -72,6 +75,9 @@ struct AnswerHead {
                 throw .badAnswer(reason: "the body is encoded in a way that was not asked for")
             }
             isChunked = true
+        } else if colon == 10, sameName(name, "connection") {
+            for option in value.split(separator: ",")
+            where sameName(option.filter { $0 != " " && $0 != "\t" }, "close") { isLast = true }
         }
         headers.add(name, value)
     }

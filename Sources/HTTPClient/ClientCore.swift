@@ -54,10 +54,10 @@ final class ClientCore: Sendable {
     // MARK: - Turns
 
     /// One exchange has left `loop`; whoever is returned takes its turn there, where its connection is.
-    func leave(_ exchange: Exchange, loop: TransferLoop) -> Exchange? {
+    func leave(_ exchange: Exchange, loop: any TransferLoop) -> Exchange? {
         let next = queue.withLock { $0.leave(origin: exchange.target.origin) }
         if next == nil {
-            loop.load.wrappingSubtract(1, ordering: .relaxed)
+            loop.load.count.wrappingSubtract(1, ordering: .relaxed)
             running.wrappingSubtract(1, ordering: .relaxed)
         }
         return next
@@ -83,7 +83,7 @@ final class ClientCore: Sendable {
     }
 
     /// Sees to it that `loop` wakes up when the first wait is over.
-    func watch(_ due: Duration, on loop: TransferLoop) {
+    func watch(_ due: Duration, on loop: any TransferLoop) {
         let isNew = watched.withLock { watched in
             if let known = watched, known <= due { return false }
             watched = due

@@ -23,7 +23,7 @@ final class Exchange: Sendable {
 
     private struct State {
         /// Where it runs; `nil` while it waits for its turn.
-        var loop: TransferLoop?
+        var loop: (any TransferLoop)?
         var caller: CheckedContinuation<ClientResponse, any Error>?
         /// What the caller is told before it has begun to wait.
         var early: (any Error)?
@@ -64,7 +64,7 @@ final class Exchange: Sendable {
     }
 
     /// Marks it as running on `loop`; false when it has been given up meanwhile.
-    func begin(on loop: TransferLoop) -> Bool {
+    func begin(on loop: any TransferLoop) -> Bool {
         state.withLock { state in
             guard state.end == nil else { return false }
             state.loop = loop
@@ -157,7 +157,7 @@ final class Exchange: Sendable {
 
     /// Ends it, once: whoever waits is told. Returns the loop that may still be at work on it.
     @discardableResult
-    func finish(_ end: End, head: AnswerHead? = nil) -> TransferLoop? {
+    func finish(_ end: End, head: AnswerHead? = nil) -> (any TransferLoop)? {
         let (old, isFirst) = state.withLock { state in
             guard state.end == nil else { return (State(), false) }
             let old = state

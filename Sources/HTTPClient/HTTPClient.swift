@@ -5,7 +5,10 @@ import Synchronization
 
 /// Sends requests over HTTP/1.1 and keeps the connections for the next ones.
 ///
-/// Follows no redirects, repeats nothing but what libcurl may repeat on a pooled connection that was closed
+/// What goes without TLS goes out on event loops: a task that runs on one is served there, without a change of
+/// threads. libcurl carries what goes over TLS.
+///
+/// Follows no redirects, repeats nothing but what went out on a pooled connection that was closed
 /// meanwhile (idempotent methods only), reads no proxy, cookie or password from anywhere. `Retrying` and
 /// `FollowingRedirects` add what a caller wants of these.
 public final class HTTPClient: HTTPSending {
@@ -35,19 +38,26 @@ public final class HTTPClient: HTTPSending {
         public var keepAlive: Duration = .seconds(50)
         /// A PEM file of the authorities to trust instead of the system's.
         public var certificateAuthorities: String?
+        /// Whether libcurl carries also what goes without TLS: for tests, which ask the same of both.
+        public var isLibcurlForAll = false
 
         public init() {}
     }
 
     private let core: ClientCore
-    private let loops: [TransferLoop]
+    private struct Loops {
+        var secure: [CurlLoop] = []
+        /// Those of our own, and then those on loops of others.
+        var plain: [PlainLoop] = []
+        var isClosed = false
+
+        var all: [any TransferLoop] { secure + plain }
+    }
+    private let loops = Mutex(Loops())
 
     public init(_ settings: Settings = Settings(), metrics: Metrics = Metrics(), log: Log = .silent) {
         precondition(settings.loops > 0, "somebody has to do it")
-        _ = libcurl
-        let core = ClientCore(settings, metrics: metrics, log: log)
-        self.core = core
-        loops = (0..<settings.loops).map { TransferLoop(number: $0, core: core) }
+        core = ClientCore(settings, metrics: metrics, log: log)
     }
 
     deinit {
@@ -55,7 +65,7 @@ public final class HTTPClient: HTTPSending {
         for exchange in core.queue.withLock({ $0.withdrawAll() }) {
             exchange.finish(.failed(core.closedError(wasSent: false)))
         }
-        for loop in loops { loop.post(.shutDown {}) }
+        for loop in loops.withLock({ $0.all }) { loop.post(.shutDown {}) }
     }
 
     /// Returns with the head of the answer. Throws `ClientError`, `CancellationError`, or what the request's
@@ -82,27 +92,60 @@ public final class HTTPClient: HTTPSending {
     }
 
     private func enter(_ exchange: Exchange) {
+        guard let loop = loop(for: exchange.target) else {
+            return core.refuse(exchange, core.closedError(wasSent: false))
+        }
         let verdict = core.queue.withLock {
             core.isClosed.load(ordering: .relaxed)
                 ? nil : $0.enter(exchange, origin: exchange.target.origin, due: exchange.due)
         }
         switch verdict {
         case .go:
-            let loop = quietest
-            loop.load.wrappingAdd(1, ordering: .relaxed)
+            loop.load.count.wrappingAdd(1, ordering: .relaxed)
             core.running.wrappingAdd(1, ordering: .relaxed)
             loop.post(.start(exchange))
         case .wait:
-            if exchange.hasEnded { core.withdraw(exchange) } else { core.watch(exchange.due, on: loops[0]) }
+            if exchange.hasEnded { core.withdraw(exchange) } else { core.watch(exchange.due, on: loop) }
         case .refuse: core.refuse(exchange, ClientError.notSent(reason: "too many requests wait already"))
         case nil: core.refuse(exchange, core.closedError(wasSent: false))
         }
     }
 
-    /// The first of the least busy: a lone caller always meets the same connections.
-    private var quietest: TransferLoop {
-        guard loops.count > 1 else { return loops[0] }
-        return loops.min { $0.load.load(ordering: .relaxed) < $1.load.load(ordering: .relaxed) } ?? loops[0]
+    /// The loop of the calling task, if it runs on one; else the first of the least busy of our own, so that a
+    /// lone caller always meets the same connections. They are made when they are first needed; `nil` after
+    /// the end.
+    private func loop(for target: Target) -> (any TransferLoop)? {
+        let settings = core.settings
+        let isPlain = !target.isSecure && !settings.isLibcurlForAll
+        let current = isPlain ? EventLoop.current : nil
+        return loops.withLock { loops in
+            guard !loops.isClosed else { return nil }
+            if let current {
+                if let known = loops.plain.first(where: { $0.events === current }) { return known }
+                let made = PlainLoop(on: current, core: core)
+                loops.plain.append(made)
+                return made
+            }
+            if isPlain {
+                let own = loops.plain.filter(\.isOwn)
+                if own.count == settings.loops { return Self.quietest(of: own) }
+                let made = (0..<settings.loops).map {
+                    PlainLoop(on: EventLoop(name: "http-client-\($0)"), core: core, isOwn: true)
+                }
+                loops.plain += made
+                return made[0]
+            }
+            if loops.secure.isEmpty {
+                _ = libcurl
+                loops.secure = (0..<settings.loops).map { CurlLoop(number: $0, core: core) }
+            }
+            return Self.quietest(of: loops.secure)
+        }
+    }
+
+    private static func quietest<Loop: TransferLoop>(of loops: [Loop]) -> Loop? {
+        guard loops.count > 1 else { return loops.first }
+        return loops.min { $0.load.count.load(ordering: .relaxed) < $1.load.count.load(ordering: .relaxed) }
     }
 
     /// Refuses new requests, waits up to `grace` for those under way, then ends them. When it returns, no
@@ -113,7 +156,12 @@ public final class HTTPClient: HTTPSending {
             core.refuse(exchange, core.closedError(wasSent: false))
         }
         await core.waitUntilIdle(grace: grace)
-        for loop in loops {
+        let ending = loops.withLock { loops in
+            loops.isClosed = true
+            defer { (loops.secure, loops.plain) = ([], []) }
+            return loops.all
+        }
+        for loop in ending {
             await withCheckedContinuation { done in loop.post(.shutDown { done.resume() }) }
         }
     }

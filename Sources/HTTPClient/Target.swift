@@ -8,6 +8,7 @@ struct Target: Equatable, Sendable {
     let origin: String
     /// Without the port, for the log: a path may hold secrets.
     let host: String
+    let port: Int
     let isSecure: Bool
     /// Where the path begins in `url`, in bytes.
     let pathStart: Int
@@ -29,7 +30,7 @@ struct Target: Equatable, Sendable {
             throw .invalidURL
         }
         let authority = bytes.dropFirst(authorityStart).prefix { $0 != 0x2F && $0 != 0x3F && $0 != 0x23 }
-        let port: Substring.UTF8View
+        let portText: Substring.UTF8View
         if authority.first == UInt8(ascii: "[") {
             guard let end = authority.firstIndex(of: UInt8(ascii: "]")) else { throw .invalidURL }
             let inner = authority[authority.index(after: authority.startIndex)..<end]
@@ -37,26 +38,32 @@ struct Target: Equatable, Sendable {
                 throw .invalidURL
             }
             host = String(Substring(authority[...end])).lowercased()
-            port = authority[authority.index(after: end)...]
+            portText = authority[authority.index(after: end)...]
         } else {
             let name = authority.prefix { $0 != 0x3A }
             guard !name.isEmpty, name.count <= 253, name.allSatisfy(isHostByte) else { throw .invalidURL }
             host = String(Substring(name)).lowercased()
-            port = authority[name.endIndex...]
+            portText = authority[name.endIndex...]
         }
         var number = isSecure ? 443 : 80
-        if !port.isEmpty {
-            let digits = port.dropFirst()
-            guard port.first == 0x3A, (1...5).contains(digits.count),
+        if !portText.isEmpty {
+            let digits = portText.dropFirst()
+            guard portText.first == 0x3A, (1...5).contains(digits.count),
                 digits.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let read = Int(Substring(digits)),
                 (1...65_535).contains(read)
             else { throw .invalidURL }
             number = read
         }
         self.url = url
+        self.port = number
         origin = "\(isSecure ? "https" : "http")://\(host):\(number)"
         pathStart = authorityStart + authority.count
     }
+}
+
+extension Target {
+    /// What `Host` says.
+    var authority: String { port == (isSecure ? 443 : 80) ? host : "\(host):\(port)" }
 }
 
 private func hasPrefix(_ bytes: String.UTF8View, _ prefix: StaticString) -> Bool {

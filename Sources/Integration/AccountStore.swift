@@ -75,6 +75,18 @@ public struct AccountStore: Sendable {
         return try LinkedAccount(row)
     }
 
+    /// Notes the newest lease of an account and refuses an older one; nothing is written for one that is known.
+    public func fence(_ account: LinkedAccount, _ token: Int64) async throws {
+        guard account.fencingToken != token else { return }
+        let noted = try await database.run(
+            """
+            UPDATE telegram_accounts SET fencing_token = \(token)
+            WHERE id = \(account.id) AND fencing_token <= \(token)
+            """)
+        guard noted.affected == 0 else { return }
+        throw IntegrationError.leaseLost(newest: account.fencingToken)
+    }
+
     /// Whoever owns it; for this service's own upkeep.
     public func account(_ id: UniqueID) async throws -> LinkedAccount? {
         try await database.run("SELECT * FROM telegram_accounts WHERE id = \(id)").first.map {

@@ -144,7 +144,7 @@ public struct CampaignRunner: Sendable {
         do {
             // What account-manager has not heard of, it cannot count.
             try await settleRecords()
-            guard let lease = try await lease(for: task, first: targets[0]) else {
+            guard let lease = try await lease(for: task, first: targets[0], lane) else {
                 try await store.giveBack(claims.left, by: lane)
                 return false
             }
@@ -418,7 +418,9 @@ public struct CampaignRunner: Sendable {
     // MARK: - Accounts
 
     /// An account that may invite in this community; nil when the task has to wait, which is noted.
-    private func lease(for task: InviteTask, first: InviteTarget) async throws -> LeasedAccount? {
+    private func lease(for task: InviteTask, first: InviteTarget, _ lane: String) async throws
+        -> LeasedAccount?
+    {
         let action = task.action(for: first)
         for _ in 0..<200 {
             let now = time.now
@@ -430,6 +432,14 @@ public struct CampaignRunner: Sendable {
             }
             switch answer {
             case .refused(let refusal):
+                // What others that work on the same task hold is no reason to be told of: they say what there is
+                // to say when they are done.
+                if refusal.reasons["leased"] ?? 0 > 0,
+                    try await store.holders(of: task.id, besides: lane, at: now) > 0
+                {
+                    try await store.wait(task, nil, wakeAt: now + InviteStore.hold, at: now)
+                    return nil
+                }
                 try await noteRefusal(refusal, out, task, at: now)
                 return nil
             case .granted(let lease):

@@ -177,6 +177,17 @@ extension InviteStore {
             """)
     }
 
+    /// How many others are sending for a task just now.
+    public func holders(of task: Int64, besides worker: String, at now: Timestamp) async throws -> Int {
+        try await database.run(
+            """
+            SELECT COUNT(DISTINCT held_by) AS count FROM invite_targets
+            WHERE task_id = \(task) AND status IN ('claimed', 'sending') AND held_until > \(now)
+                AND held_by <> \(worker)
+            """
+        ).first?.int("count") ?? 0
+    }
+
     // MARK: - Sending
 
     /// Marks a target as being sent to, with its attempt: from here on a crash leaves it in doubt. Refused
@@ -185,17 +196,15 @@ extension InviteStore {
         _ attempt: InviteAttempt, by worker: String, at now: Timestamp
     ) async throws -> SendPermission {
         try await database.transaction { transaction in
-            let row = try transaction.run(
-                transaction.dialect == .postgres
-                    ? "SELECT * FROM invite_tasks WHERE id = \(attempt.taskID) FOR SHARE"
-                    : "SELECT * FROM invite_tasks WHERE id = \(attempt.taskID)"
-            ).first
-            guard let row else { return .stopped }
-            var task = try InviteTask(row)
-            if task.settings.isPaced {
-                // Two workers must not both find the last place of the day free.
-                task = try transaction.lockedTask(attempt.taskID)
-            }
+            guard
+                let row = try transaction.run("SELECT * FROM invite_tasks WHERE id = \(attempt.taskID)").first
+            else { return .stopped }
+            // Two workers must not both find the last place of the day free; without a pace of its own a task
+            // is begun for by all at once, and only a pause has to wait. A share is never made into a lock of
+            // one's own: two who tried would wait for each other.
+            let task: InviteTask =
+                try InviteTask(row).settings.isPaced
+                ? try transaction.lockedTask(attempt.taskID) : try transaction.sharedTask(attempt.taskID)
             guard task.status == .inProgress || attempt.isTest else { return .stopped }
             if task.settings.isPaced, !attempt.isTest {
                 let today = task.settings.dayStart(at: now)
@@ -578,6 +587,15 @@ extension InviteStore {
 }
 
 extension Transaction {
+    /// The task, which nobody changes until the end of the transaction.
+    fileprivate func sharedTask(_ id: Int64) throws -> InviteTask {
+        let lock: StaticString = dialect == .postgres ? "FOR SHARE" : ""
+        guard let row = try run("SELECT * FROM invite_tasks WHERE id = \(id) \(raw: lock)").first else {
+            throw InviteError.unknownTask
+        }
+        return try InviteTask(row)
+    }
+
     /// A target's end, or its way back.
     func settle(
         _ target: InviteTarget, as stage: TargetStage, _ reason: TargetReason?, detail: String? = nil,

@@ -5,8 +5,6 @@ public import Storage
 /// The stop-list's keyed hash: keeps a person on it without keeping who it is.
 public struct SuppressionDigests: Sendable {
     private let hash: KeyedHash
-    /// Under which the secret is kept.
-    public static let keyName = "INVITE_SUPPRESSION_KEY"
 
     public init(key: Secret<[UInt8]>) { hash = KeyedHash(key: key) }
 

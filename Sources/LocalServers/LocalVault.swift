@@ -67,8 +67,15 @@ public struct LocalVault: LocalServer {
         public let secretID: String
     }
 
-    /// Whether the key-value store has anything at `path`.
-    public func has(_ path: String) -> Bool { call("GET", "secret/data/\(path)").status == 200 }
+    /// What the key-value store has at `path`; nothing where there is nothing.
+    public func secrets(at path: String) throws -> [String: String] {
+        let answer = call("GET", "secret/data/\(path)")
+        guard answer.status == 200 else { return [:] }
+        let fields = try JSONValue(parsing: answer.body)["data"]?["data"]?.objectValue ?? []
+        return Dictionary(
+            fields.compactMap { field in field.value.stringValue.map { (field.name, $0) } },
+            uniquingKeysWith: { $1 })
+    }
 
     /// Puts `secrets` at `path` of the key-value store.
     public func put(_ secrets: [String: String], at path: String) throws {

@@ -26,7 +26,7 @@ public struct RealServers: Service {
         public var gatewayPort: Int
         /// Where each service shows its metrics.
         public var metricsPorts: [String: Int]
-        /// What Vault is to hold from its first start on.
+        /// What Vault is to hold; what it holds already stays.
         public var makeSecrets: @Sendable () throws -> [String: String]
 
         public init(
@@ -84,7 +84,10 @@ public struct RealServers: Service {
             }
             var entrance: LocalVault.Entrance?
             if let vault, let surroundings {
-                if !vault.has(secretPath) { try vault.put(try surroundings.makeSecrets(), at: secretPath) }
+                // A secret that came with a newer version is added; what is there stays.
+                let kept = try vault.secrets(at: secretPath)
+                let all = try surroundings.makeSecrets().merging(kept) { $1 }
+                if all != kept { try vault.put(all, at: secretPath) }
                 entrance = try vault.admit("convoke", reading: secretPath)
             }
             return RealServers(

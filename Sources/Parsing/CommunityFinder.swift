@@ -56,7 +56,8 @@ public struct FoundCommunity: Equatable, Sendable {
             "is_admin": .bool(community.isAdmin), "usefulness": .double((usefulness * 100).rounded() / 100),
             "activity": [
                 "last_message_at": JSONValue(community.lastMessageAt),
-                "messages_per_day": community.messagesPerDay.map { .double(($0 * 10).rounded() / 10) } ?? .null,
+                "messages_per_day": community.messagesPerDay.map { .double(($0 * 10).rounded() / 10) }
+                    ?? .null,
             ],
             "platform_specific_data": [
                 "has_comments": .bool(community.kind != "channel" || community.hasComments == true),

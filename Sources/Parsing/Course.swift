@@ -98,11 +98,11 @@ public struct Course: Equatable, Sendable {
     // MARK: - What comes next
 
     /// What to ask for now; nil at the end.
-    public func next(_ link: CommunityLink, _ config: ParseConfig, size: Int, pages: Int) -> PageRequest? {
-        guard community != nil else { return PageRequest(.look, of: link, size: 1) }
+    public func next(_ link: CommunityLink, _ config: ParseConfig, size: Int, pages: Int) -> ReadingRequest? {
+        guard community != nil else { return ReadingRequest(.look, of: link, size: 1) }
         guard let step else { return nil }
-        func request(_ what: PageRequest.What, _ cursor: String?) -> PageRequest {
-            PageRequest(
+        func request(_ what: ReadingRequest.What, _ cursor: String?) -> ReadingRequest {
+            ReadingRequest(
                 what, of: link, from: cursor, size: size, pages: pages,
                 since: step == .members ? nil : config.since, until: step == .members ? nil : config.until)
         }
@@ -124,7 +124,7 @@ public struct Course: Equatable, Sendable {
 
     /// Takes in a page and moves on. Throws where this community cannot be read in the way that was asked for.
     public mutating func take(
-        _ page: ReadingPage, of request: PageRequest, _ type: TaskType, _ config: ParseConfig
+        _ page: ReadingPage, of request: ReadingRequest, _ type: TaskType, _ config: ParseConfig
     ) throws(CourseError) -> Harvest {
         var harvest = Harvest()
         if let found = page.community {
@@ -395,7 +395,9 @@ public struct Course: Equatable, Sendable {
         guard !steps.isEmpty else { return nil }
         var done = Double(min(index, steps.count))
         if let step {
-            guard let part = fraction(step, config) else { return index == 0 ? nil : done / Double(steps.count) }
+            guard let part = fraction(step, config) else {
+                return index == 0 ? nil : done / Double(steps.count)
+            }
             done += min(max(part, 0), 1)
         }
         return done / Double(steps.count)
@@ -485,7 +487,8 @@ extension Course {
 
     var stored: JSONValue {
         func numbers(_ values: [Step: Int64]) -> JSONValue {
-            .object(Step.allCases.compactMap { step in values[step].map { JSONMember(step.rawValue, .int($0)) } })
+            .object(
+                Step.allCases.compactMap { step in values[step].map { JSONMember(step.rawValue, .int($0)) } })
         }
         return .object(present: [
             "community": community?.json, "steps": .array(steps.map { .string($0.rawValue) }),
@@ -496,8 +499,10 @@ extension Course {
             "thread_cursor": threadCursor.map { .string($0) }, "thread": .int(thread),
             "posts_cursor": postsCursor.map { .string($0) }, "last_post": .bool(isLastPost),
             "coverage": .object(
-                Step.allCases.compactMap { step in coverage[step].map { JSONMember(step.rawValue, $0.json) } }),
-            "newest": numbers(newest), "floor": numbers(floor), "newest_ordinal": newestOrdinal.map { .int($0) },
+                Step.allCases.compactMap { step in coverage[step].map { JSONMember(step.rawValue, $0.json) } }
+            ),
+            "newest": numbers(newest), "floor": numbers(floor),
+            "newest_ordinal": newestOrdinal.map { .int($0) },
             "reached_ordinal": reachedOrdinal.map { .int($0) }, "newest_date": newestDate?.json,
             "reached_date": reachedDate?.json, "known": .int(known),
             "cursor_order": cursorOrder.map { .int($0) }, "post_order": postOrder.map { .int($0) },

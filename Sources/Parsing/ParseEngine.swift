@@ -137,7 +137,7 @@ public struct ParseEngine: Sendable {
 
         let page: ReadingPage
         do {
-            page = try await adapter.read(request, with: lease.account, for: attempt.task.user)
+            page = try await adapter.read(request, with: lease, for: attempt.task.user)
         } catch let failure as ReadingFailure {
             return try await meet(failure, &attempt, request)
         }
@@ -157,7 +157,7 @@ public struct ParseEngine: Sendable {
     }
 
     private func keepPace(
-        _ attempt: inout Attempt, _ lease: AccountLease, _ request: PageRequest, _ figures: Speed.Figures,
+        _ attempt: inout Attempt, _ lease: AccountLease, _ request: ReadingRequest, _ figures: Speed.Figures,
         cost: Int
     ) async throws {
         guard rhythm.isPaced else { return }
@@ -179,7 +179,9 @@ public struct ParseEngine: Sendable {
         }
         attempt.lookedAround = time.uptime
         var gives = try await store.isUrgentWaiting(for: attempt.task)
-        if !gives, isCrowded() { gives = try await store.isSomebodyWaiting(behind: attempt.task, at: time.now) }
+        if !gives, isCrowded() {
+            gives = try await store.isSomebodyWaiting(behind: attempt.task, at: time.now)
+        }
         guard gives else { return nil }
         if let lease = attempt.lease { try await lender.giveBack(lease, user: attempt.task.user) }
         attempt.lease = nil
@@ -244,9 +246,11 @@ public struct ParseEngine: Sendable {
         let reason: Waiting.Reason = attempt.waitsForTelegram ? .floodWait : .noAccount
         try await store.wait(
             attempt.task,
-            for: Waiting(reason, until: until, details: .object([
-                JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
-            ])), at: now)
+            for: Waiting(
+                reason, until: until,
+                details: .object([
+                    JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
+                ])), at: now)
         log.info("parse.waiting", ["task": .id(attempt.task.id), "until": .text(until.description)])
         return .waiting
     }
@@ -254,7 +258,7 @@ public struct ParseEngine: Sendable {
     // MARK: - What goes wrong
 
     private func meet(
-        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: PageRequest?
+        _ failure: ReadingFailure, _ attempt: inout Attempt, _ request: ReadingRequest?
     ) async throws -> Outcome? {
         log.info("parse.failure", ["task": .id(attempt.task.id), "failure": .error(failure)])
         switch failure {
@@ -265,6 +269,11 @@ public struct ParseEngine: Sendable {
             return nil
         case .accountTrouble(let type, let message):
             try await report(type, message, nil, &attempt)
+            return nil
+        case .leaseLost:
+            // It is not ours to give back any more.
+            attempt.lease = nil
+            attempt.task = try await store.forgetLease(attempt.task)
             return nil
         case .noAccess(let message):
             attempt.noAccess = message

@@ -60,7 +60,9 @@ extension ParseStore {
     }
 
     /// Reading begins, or goes on, with this account.
-    public func begin(_ task: ParseTask, with lease: AccountLease, at now: Timestamp) async throws -> ParseTask {
+    public func begin(_ task: ParseTask, with lease: AccountLease, at now: Timestamp) async throws
+        -> ParseTask
+    {
         try await changed(
             task,
             """

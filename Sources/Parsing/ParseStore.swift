@@ -29,7 +29,8 @@ extension ParseStore {
     // MARK: - Users' tasks
 
     /// All of them or none.
-    public func create(_ tasks: [(id: String, task: NewTask)], at now: Timestamp) async throws -> [ParseTask] {
+    public func create(_ tasks: [(id: String, task: NewTask)], at now: Timestamp) async throws -> [ParseTask]
+    {
         guard let user = tasks.first?.task.user else { return [] }
         return try await database.transaction { transaction in
             let open = try transaction.run(
@@ -99,7 +100,8 @@ extension ParseStore {
 
     /// Follows an order. Whoever works on the task notices before it writes anything more.
     public func order(
-        _ order: TaskOrder, _ id: String, of user: Int64, at now: Timestamp, keepingResultsFor retention: Duration
+        _ order: TaskOrder, _ id: String, of user: Int64, at now: Timestamp,
+        keepingResultsFor retention: Duration
     ) async throws -> ParseTask {
         try await database.transaction { transaction in
             guard let row = try transaction.lockedTask(id, of: user) else { throw ParseError.unknownTask }

@@ -11,14 +11,15 @@ public protocol PlatformAdapter: Sendable {
     func community(_ written: String) -> CommunityLink?
 
     /// Reads one page. What was read before a failure comes with it.
-    func read(_ request: PageRequest, with account: String, for user: Int64) async throws -> ReadingPage
+    func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) async throws
+        -> ReadingPage
 
     /// How many requests to the platform a page costs.
-    func cost(of request: PageRequest) -> Int
+    func cost(of request: ReadingRequest) -> Int
 }
 
 /// What is asked of a platform in one go.
-public struct PageRequest: Equatable, Sendable {
+public struct ReadingRequest: Equatable, Sendable {
     public enum What: Equatable, Sendable {
         /// The community itself and its newest message.
         case look
@@ -71,6 +72,8 @@ public enum ReadingFailure: Error, Equatable, Sendable {
     case mustWait(Duration)
     /// This account cannot go on, now or ever: to be told to the one who keeps the accounts.
     case accountTrouble(type: String, message: String)
+    /// Somebody else has the account now.
+    case leaseLost
     /// This account has no way into the community; another may.
     case noAccess(message: String)
     /// The community does not let itself be read by anybody.

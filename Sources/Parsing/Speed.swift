@@ -60,7 +60,8 @@ public enum Speed: String, Sendable, CaseIterable {
             "name": .string(name(language)), "speed": .string(rawValue),
             "message_delay_seconds": .double(figures.betweenMessages.inSeconds),
             "user_delay_seconds": .double(figures.betweenUsers.inSeconds),
-            "batch_size": JSONValue(figures.batch), "requests_per_minute": JSONValue(figures.requestsPerMinute),
+            "batch_size": JSONValue(figures.batch),
+            "requests_per_minute": JSONValue(figures.requestsPerMinute),
             "estimated_seconds": estimated.map { .int($0.wholeSecondsUp) },
         ])
     }

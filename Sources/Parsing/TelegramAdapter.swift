@@ -11,14 +11,16 @@ public struct TelegramAdapter: PlatformAdapter {
     public func community(_ written: String) -> CommunityLink? { CommunityLink(written) }
 
     /// The thread of a post is looked up before it is read.
-    public func cost(of request: PageRequest) -> Int {
+    public func cost(of request: ReadingRequest) -> Int {
         if case .comments = request.what { request.pages + 1 } else { request.pages }
     }
 
     public func read(
-        _ request: PageRequest, with account: String, for user: Int64
+        _ request: ReadingRequest, with lease: AccountLease, for user: Int64
     ) async throws -> ReadingPage {
-        let place = ReadingClient.Place(user: user, account: account, community: request.community.address)
+        let place = ReadingClient.Place(
+            user: user, account: lease.account, community: request.community.address,
+            fencingToken: lease.fencingToken)
         let amount = ReadingClient.Amount(
             pageSize: request.size, pages: request.pages, since: request.since, until: request.until)
         do {
@@ -63,6 +65,7 @@ extension ReadingFailure {
     init(_ failure: ReadFailure) {
         switch failure.code {
         case "flood_wait": self = .mustWait(failure.retryAfter ?? .seconds(60))
+        case "lease_lost": self = .leaseLost
         case "peer_flood": self = .accountTrouble(type: "peer_flood", message: failure.original)
         case "account_frozen": self = .accountTrouble(type: "frozen", message: failure.original)
         case "account_disabled", "account_not_connected":
@@ -166,9 +169,11 @@ extension MessageRecord {
         ordinal = message.chatID < -1_000_000_000_000 ? message.number : nil
         chatID = String(message.chatID)
         editedAt = message.editedAt
-        author = message.author.map(PersonRecord.init) ?? message.senderID.map {
-            PersonRecord(platformID: String($0))
-        }
+        author =
+            message.author.map(PersonRecord.init)
+            ?? message.senderID.map {
+                PersonRecord(platformID: String($0))
+            }
         authorChatID = message.senderChatID.map { String($0) }
         signature = ForeignText.name(message.signature)
         isEvent = !Self.written.contains(message.kind)

@@ -3,7 +3,7 @@ public import Cache
 public import Core
 public import HTTP
 import HTTPClient
-import HTTPServer
+public import HTTPServer
 import Security
 import Storage
 
@@ -75,6 +75,8 @@ public struct AssembledService: Sendable {
     public let operators: (address: ListeningAddress, router: Router)?
     /// In the order of their start.
     public let services: [any Service]
+    /// What its listener is to be.
+    public let listener: ServerSettings
 }
 
 /// Opens what the service needs and wires its routes, short of a socket.
@@ -127,7 +129,8 @@ public func assemble(
     }
     let repeating = keptAnswers.map { answers in
         IdempotentRequests(
-            answers, unrepeated: parts.unrepeatedRoutes, keys: resources.tokens.keys(for: "idempotency"),
+            answers, unrepeated: parts.unrepeatedRoutes, subject: parts.subjectOfAnswer,
+            keys: resources.tokens.keys(for: "idempotency"),
             time: resources.time, random: resources.random)
     }
     if let repeating, let keptAnswers {
@@ -191,7 +194,8 @@ public func assemble(
         addMetrics(to: &router)
     }
     return AssembledService(
-        context: context, readiness: readiness, router: router, operators: operators, services: services)
+        context: context, readiness: readiness, router: router, operators: operators, services: services,
+        listener: serverSettings(settings, passesOn: parts.passesOn))
 }
 
 /// Runs services in this process until it is told to stop.
@@ -215,7 +219,7 @@ public func processServices(
         services += assembled.services
         let context = assembled.context
         let server = HTTPServer(
-            serverSettings(context.settings), assembled.router, name: "\(definition.name)-listener",
+            assembled.listener, assembled.router, name: "\(definition.name)-listener",
             log: context.log, metrics: context.metrics, time: resources.time.machine)
         try server.bind()
         services.append(server)
@@ -231,14 +235,14 @@ public func processServices(
     return services
 }
 
-private func serverSettings(_ settings: ServiceSettings) -> ServerSettings {
+private func serverSettings(_ settings: ServiceSettings, passesOn: Bool) -> ServerSettings {
     var limits = ServerSettings.Limits()
     limits.connections = settings.connections
     limits.connectionsPerAddress = settings.connectionsPerAddress
     limits.bodyBytes = settings.bodyLimit
     return ServerSettings(
-        host: settings.host, port: settings.port, threads: settings.threads, limits: limits, tls: settings.tls
-    )
+        host: settings.host, port: settings.port, threads: settings.threads,
+        handlers: passesOn ? .onLoop : .onPool, limits: limits, tls: settings.tls)
 }
 
 /// One broker for all services of a process: RabbitMQ where it is configured, else SQL in the data folder.

@@ -30,6 +30,26 @@ public struct EndedSessions: Sendable {
         return try await askOwner(session)
     }
 
+    /// What becomes of somebody at the door.
+    public enum Admission: Sendable {
+        case ended
+        case tooOften(retryAfter: Duration)
+        case admitted
+    }
+
+    /// Both questions of a door in one round trip: has the session ended, and is there a place left for it among
+    /// the `limit` of a `window`. Throws where the cache is away: without its count nobody could be held to
+    /// a limit.
+    public func admit(
+        _ session: String, counting counter: CacheBytes, limit: Int64, window: Duration
+    ) async throws -> Admission {
+        let (verdict, isComplete) = try await cache.takeFromFixedWindow(
+            counter, unless: Self.key(session), noting: Self.complete, limit: limit, window: window)
+        guard let verdict else { return .ended }
+        if !isComplete, try await askOwner(session) { return .ended }
+        return verdict.isAllowed ? .admitted : .tooOften(retryAfter: verdict.retryAfter)
+    }
+
     /// The same list for the one who owns the truth and need not ask anybody over the network.
     func owned(by owner: @escaping @Sendable (_ session: String) async throws -> Bool) -> EndedSessions {
         EndedSessions(cache, askOwner: owner)

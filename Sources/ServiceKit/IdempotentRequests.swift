@@ -12,6 +12,7 @@ import Synchronization
 struct IdempotentRequests: Middleware {
     private let answers: KeptAnswers
     private let unrepeated: Set<String>
+    private let subject: @Sendable (Response) -> Int64?
     /// The fingerprint is keyed, because a body may hold a password and a bare digest would be a way to try
     /// them. More than one while the key is being changed.
     private let hashes: [KeyedHash]
@@ -20,11 +21,13 @@ struct IdempotentRequests: Middleware {
     let work = DetachedWork()
 
     init(
-        _ answers: KeptAnswers, unrepeated: Set<String>, keys: [Secret<[UInt8]>], time: any TimeSource,
-        random: any RandomSource
+        _ answers: KeptAnswers, unrepeated: Set<String>,
+        subject: @escaping @Sendable (Response) -> Int64? = { _ in nil }, keys: [Secret<[UInt8]>],
+        time: any TimeSource, random: any RandomSource
     ) {
         self.answers = answers
         self.unrepeated = unrepeated
+        self.subject = subject
         hashes = keys.map { KeyedHash(key: $0) }
         self.time = time
         self.random = random
@@ -84,7 +87,9 @@ struct IdempotentRequests: Middleware {
                 return response
             }
             try await answers.complete(
-                owner, claim, fingerprint: body.fingerprints[0], response, bytes, at: time.now)
+                owner, claim, about: owner.user ?? subject(response), fingerprint: body.fingerprints[0],
+                response,
+                bytes, at: time.now)
         } catch {
             // It has been done: the one who asked has to hear so, even if no other will.
             request.log.error("answer.not-kept", ["error": .error(error)])

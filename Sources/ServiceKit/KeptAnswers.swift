@@ -118,15 +118,17 @@ struct KeptAnswers: Sendable {
         }
     }
 
-    /// Keeps the answer, unless the claim ran out and is somebody else's by now.
+    /// Keeps the answer, unless the claim ran out and is somebody else's by now. It is erased with `user`, whom
+    /// it is about, even where nobody had signed in who asked.
     func complete(
-        _ owner: Owner, _ claim: String, fingerprint: String, _ response: Response, _ body: Bytes,
+        _ owner: Owner, _ claim: String, about user: Int64?, fingerprint: String, _ response: Response,
+        _ body: Bytes,
         at now: Timestamp
     ) async throws {
         let headers = JSONValue.object(response.headers.map { JSONMember($0.name, .string($0.value)) })
         try await database.run(
             """
-            UPDATE kept_answer SET fingerprint = \(fingerprint), status = \(response.status),
+            UPDATE kept_answer SET user_id = \(user), fingerprint = \(fingerprint), status = \(response.status),
                 headers = \(headers), answer = \(body), expires_at = \(now + Self.lifetime)
             WHERE service = \(service) AND caller = \(owner.caller) AND key_digest = \(owner.keyDigest)
                 AND claim = \(claim)

@@ -96,6 +96,9 @@ public struct ServiceParts: Sendable {
     /// Patterns of POST routes whose answers are never kept for an `Idempotency-Key`, because they are secret
     /// or nothing is made by them.
     public var unrepeatedRoutes: Set<String>
+    /// Whom an answer is about that nobody who had signed in asked for, so that what is kept of it is erased
+    /// with that user.
+    public var subjectOfAnswer: @Sendable (Response) -> Int64?
     /// Erases everything of a user that is gone; called until it succeeds.
     public var eraseUser: (@Sendable (Int64) async throws -> Void)?
     /// The truth about ended sessions, from the service that keeps it; all others ask that service.
@@ -105,13 +108,16 @@ public struct ServiceParts: Sendable {
     public var guards: [any Middleware]?
     /// Where metrics are read, when that is not for everybody who reaches the service.
     public var operators: ListeningAddress?
+    /// Whether its handlers do no more than pass things on, and may run where requests are read.
+    public var passesOn: Bool
 
     public init(
         workers: [any Service] = [], components: [Component] = [], publicPaths: Set<String> = [],
         unrepeatedRoutes: Set<String> = [],
+        subjectOfAnswer: @escaping @Sendable (Response) -> Int64? = { _ in nil },
         eraseUser: (@Sendable (Int64) async throws -> Void)? = nil,
         hasEndedSession: (@Sendable (String) async throws -> Bool)? = nil,
-        guards: [any Middleware]? = nil, operators: ListeningAddress? = nil,
+        guards: [any Middleware]? = nil, operators: ListeningAddress? = nil, passesOn: Bool = false,
         routes: @escaping @Sendable (inout Router) -> Void = { _ in }
     ) {
         self.routes = routes
@@ -119,10 +125,12 @@ public struct ServiceParts: Sendable {
         self.components = components
         self.publicPaths = publicPaths
         self.unrepeatedRoutes = unrepeatedRoutes
+        self.subjectOfAnswer = subjectOfAnswer
         self.eraseUser = eraseUser
         self.hasEndedSession = hasEndedSession
         self.guards = guards
         self.operators = operators
+        self.passesOn = passesOn
     }
 }
 

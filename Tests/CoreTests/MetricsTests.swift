@@ -28,6 +28,13 @@ import Testing
                 """)
     }
 
+    @Test func `claim no type where a promised name would belie it`() {
+        let metrics = Metrics()
+        metrics.gauge("tasks_total", "Tasks there are").set(3)
+        #expect(
+            metrics.text == "# HELP tasks_total Tasks there are\n# TYPE tasks_total untyped\ntasks_total 3\n")
+    }
+
     @Test func `give the same metric for the same name`() {
         metrics.counter("a_total", "A").increment()
         metrics.counter("a_total", "A").increment()

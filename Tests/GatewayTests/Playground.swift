@@ -82,7 +82,11 @@ func withGateways(
     for _ in 0..<count { gateways.append(try await assemble(.gateway, resources, broker: nil)) }
     // As user-service does: whoever is not among the ended sessions is not asked about.
     try await gateways[0].context.endedSessions.fill([], now: resources.time.now, round: "1")
-    let doors = gateways.map { HTTPServer(ServerSettings(port: 0), $0.router) }
+    let doors = gateways.map { gateway in
+        var listener = gateway.listener
+        listener.port = 0
+        return HTTPServer(listener, gateway.router)
+    }
     let operators = gateways.compactMap { gateway in
         gateway.operators.map { HTTPServer(ServerSettings(port: 0, threads: 1), $0.router) }
     }

@@ -49,7 +49,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
     }
 }
 
-@Suite struct `An answer` {
+@Suite(.overEveryCarrier) struct `An answer` {
     /// Sends `text` for any request and closes.
     private func reading(_ text: String) async throws -> Result<String, any Error> {
         var result: Result<String, any Error> = .success("")
@@ -197,7 +197,7 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
     }
 }
 
-@Suite struct `An error says whether the request may have arrived:` {
+@Suite(.overEveryCarrier) struct `An error says whether the request may have arrived:` {
     @Test func `not when nobody listens`() async throws {
         let server = ScriptedServer { _ in }
         server.stop()

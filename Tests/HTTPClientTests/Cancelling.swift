@@ -68,7 +68,7 @@ func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPClient) asy
     return await task.value
 }
 
-@Suite struct `A cancelled task` {
+@Suite(.overEveryCarrier) struct `A cancelled task` {
     @Test(arguments: Phase.allCases)
     func `ends its exchange at every phase, and gives its place back`(phase: Phase) async throws {
         var settings = HTTPClient.Settings.patient
@@ -112,7 +112,7 @@ func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPClient) asy
     }
 }
 
-@Suite struct `A body that is dropped` {
+@Suite(.overEveryCarrier) struct `A body that is dropped` {
     @Test func `unread ends the exchange`() async throws {
         try await withServer(stuck) { server, client in
             _ = try await client.send(ask(.get, server.url + "/readingTheBody"))
@@ -141,7 +141,7 @@ func cancel(at phase: Phase, _ server: ScriptedServer, _ client: HTTPClient) asy
     }
 }
 
-@Suite struct `Shutting down` {
+@Suite(.overEveryCarrier) struct `Shutting down` {
     @Test func `ends what is under way and refuses what comes`() async throws {
         var settings = HTTPClient.Settings.patient
         settings.limits.perHost = 1

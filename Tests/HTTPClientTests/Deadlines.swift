@@ -7,7 +7,7 @@ import Testing
 /// For what cannot come to pass, however long one waits.
 private let short = Duration.milliseconds(100)
 
-@Suite struct `A deadline` {
+@Suite(.overEveryCarrier) struct `A deadline` {
     private func elapsed(_ work: () async throws -> Void) async rethrows -> Duration {
         let time = SystemTime()
         let start = time.uptime

@@ -16,7 +16,7 @@ private func serving(_ answer: @escaping @Sendable (Connection.RequestHead, [UIn
     }
 }
 
-@Suite struct `An exchange` {
+@Suite(.overEveryCarrier) struct `An exchange` {
     @Test func `brings the status, the fields and the body`() async throws {
         try await withServer({ connection in
             _ = try connection.readHead()

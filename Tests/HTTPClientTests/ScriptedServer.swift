@@ -246,6 +246,36 @@ extension HTTPClient.Settings {
     }
 }
 
+/// What carries an exchange.
+enum Carrier: CaseIterable {
+    case libcurl
+    /// A loop of the client's own.
+    case ownLoop
+    /// The loop on which the asking task runs.
+    case callersLoop
+
+    @TaskLocal static var current = ownLoop
+}
+
+/// Asks each test of every carrier: none may do anything differently.
+struct OverEveryCarrier: SuiteTrait, TestTrait, TestScoping {
+    let isRecursive = true
+
+    @concurrent func provideScope(
+        for test: Test, testCase: Test.Case?,
+        performing function: @concurrent @Sendable () async throws -> Void
+    ) async throws {
+        guard testCase != nil else { return try await function() }
+        for carrier in Carrier.allCases {
+            try await Carrier.$current.withValue(carrier) { try await function() }
+        }
+    }
+}
+
+extension Trait where Self == OverEveryCarrier {
+    static var overEveryCarrier: Self { OverEveryCarrier() }
+}
+
 /// A server for one test, and a client that is shut down after it.
 func withServer(
     _ script: @escaping ScriptedServer.Script, settings: HTTPClient.Settings = .patient,
@@ -253,10 +283,13 @@ func withServer(
     _ test: (ScriptedServer, HTTPClient) async throws -> Void
 ) async throws {
     let server = ScriptedServer(receiveBuffer: receiveBuffer, script)
+    var settings = settings
+    settings.isLibcurlForAll = Carrier.current == .libcurl
     let client = HTTPClient(settings, metrics: metrics)
+    let loop = Carrier.current == .callersLoop ? EventLoop(name: "callers") : nil
     defer { server.stop() }
     do {
-        try await test(server, client)
+        try await withTaskExecutorPreference(loop) { try await test(server, client) }
     } catch {
         await client.shutdown()
         throw error

@@ -6,7 +6,7 @@ import Testing
 
 private let megabyte = 1 << 20
 
-@Suite struct `A streamed answer` {
+@Suite(.overEveryCarrier) struct `A streamed answer` {
     @Test func `is handed out while it comes`() async throws {
         let mayGoOn = Gate()
         try await withServer({ connection in
@@ -67,7 +67,7 @@ private let megabyte = 1 << 20
     }
 }
 
-@Suite struct `A streamed request` {
+@Suite(.overEveryCarrier) struct `A streamed request` {
     /// Tells how many bytes came, and their sum.
     private static let counting: ScriptedServer.Script = { connection in
         while true {

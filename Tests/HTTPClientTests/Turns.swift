@@ -4,7 +4,7 @@ import HTTPClient
 import Synchronization
 import Testing
 
-@Suite struct `The limit of a host` {
+@Suite(.overEveryCarrier) struct `The limit of a host` {
     @Test(arguments: [1, 3])
     func `is kept, however many ask at once`(loops: Int) async throws {
         var settings = HTTPClient.Settings.patient
@@ -122,7 +122,7 @@ private final class Answering: Sendable {
     }
 }
 
-@Suite struct `Kept connections` {
+@Suite(.overEveryCarrier) struct `Kept connections` {
     @Test func `are closed when nobody has used them for a while`() async throws {
         var settings = HTTPClient.Settings()
         settings.keepAlive = .milliseconds(50)
@@ -188,7 +188,7 @@ private final class Answering: Sendable {
     }
 }
 
-@Suite struct `The figures of a client` {
+@Suite(.overEveryCarrier) struct `The figures of a client` {
     @Test func `tell what became of the requests`() async throws {
         let metrics = Metrics()
         let server = ScriptedServer { connection in

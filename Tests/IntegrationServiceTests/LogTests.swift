@@ -17,17 +17,17 @@ import Testing
 
     /// account-manager with these events, which it filters and pages as the real one does.
     private static func logs(_ events: [JSONValue]) -> @Sendable (Neighbour.Call) -> Response? {
-        { call in
+        let times = events.map { $0["at"]?.stringValue.flatMap { Timestamp($0) } ?? .epoch }
+        return { call in
             guard call.path == "/api/v1/account-manager/logs" else { return nil }
             let query = Query(call.query)
-            let found = events.filter { event in
-                let at = event["at"]?.stringValue.flatMap { Timestamp($0) } ?? .epoch
-                return query["action"].map { .string($0) == event["action"] } ?? true
+            let (from, to) = (query["from"].flatMap { Timestamp($0) }, query["to"].flatMap { Timestamp($0) })
+            let found = zip(events, times).filter { event, at in
+                query["action"].map { .string($0) == event["action"] } ?? true
                     && query["status"].map { .string($0) == event["status"] } ?? true
                     && query["account_id"].map { .string($0) == event["account_id"] } ?? true
-                    && query["from"].flatMap { Timestamp($0) }.map { at >= $0 } ?? true
-                    && query["to"].flatMap { Timestamp($0) }.map { at < $0 } ?? true
-            }
+                    && from.map { at >= $0 } ?? true && to.map { at < $0 } ?? true
+            }.map(\.0)
             let size = Int(query["page_size"] ?? "20") ?? 20
             let page = Int(query["page"] ?? "1") ?? 1
             let items = found.dropFirst((page - 1) * size).prefix(size)
@@ -109,10 +109,7 @@ import Testing
         try await office.open { run in
             let user = run.user(1)
             let account = try await run.connected(11, office.telegram)
-            // A page looked at again and again is an operation as well.
-            let shown = await user.get("/api/v1/telegram/qr-code")
-            #expect(shown.status == 200)
-            for _ in 1...150 {
+            for _ in 1...40 {
                 office.time.advance(by: .milliseconds(7))
                 _ = await user.post(
                     "/api/v1/telegram/invites/accounts/\(account)/membership",
@@ -120,10 +117,10 @@ import Testing
             }
             let now = office.time.now
             // Many in one moment, too.
-            let events = (0..<500).map { number in
+            let events = (0..<260).map { number in
                 Self.event(
                     number, "account_allocated", account: account,
-                    at: now - .milliseconds(Int64(number / 50) * 90))
+                    at: now - .milliseconds(Int64(number / 40) * 90))
             }
             office.neighbour.reply(Self.logs(events))
             var seen: [String] = []
@@ -142,9 +139,9 @@ import Testing
                 }
                 page += 1
             }
-            #expect(page > 7)
+            #expect(page > 3)
             #expect(Set(seen).count == seen.count)
-            #expect(seen.count { $0.hasPrefix("account-manager/") } == 500)
+            #expect(seen.count { $0.hasPrefix("account-manager/") } == 260)
             #expect(times == times.sorted(by: >))
         }
     }
@@ -168,6 +165,8 @@ import Testing
             _ = await user.post("\(base)/connect", ["phone": "+15550000012"])
             _ = await user.post("\(base)/resend-code", ["phone": "+15550000012"])
             _ = await user.post("\(base)/verify", ["phone": "+15550000012", "code": "00000"])
+            // The newest login is meant below, and these clocks stand still.
+            office.time.advance(by: .seconds(1))
             let shown = await user.get("\(base)/qr-code")
             #expect(office.telegram.scan(shown["qr_link"].stringValue ?? "", as: 12))
             try await eventually("the password is asked for") {

@@ -145,7 +145,7 @@ final class Station: Sendable {
     }
 }
 
-@Suite(.timeLimit(.minutes(5)), .enabled(if: TestServers.areAvailable))
+@Suite(.timeLimit(.minutes(15)), .enabled(if: TestServers.areAvailable))
 struct `integration-service over the sandbox, killed as by a power cut` {
     @Test func `connects by QR and password, and one attempt of twenty callers has one effect`() async throws
     {

@@ -22,7 +22,7 @@ enum Ground: String, CaseIterable, CustomTestStringConvertible {
     case embedded = "SQLite and memory"
     case real = "PostgreSQL, Redis and RabbitMQ"
 
-    static var available: [Ground] { allCases.filter { $0 != .real || TestServers.areAvailable && getenv("NOREAL") == nil } }
+    static var available: [Ground] { allCases.filter { $0 != .real || TestServers.areAvailable } }
     var testDescription: String { rawValue }
 }
 
@@ -52,6 +52,7 @@ final class Town: Sendable {
         let queues: (any Database)?
         let task: Task<Void, any Error>
         let isDead = Mutex(false)
+        let exchanges = Mutex<[ObjectIdentifier: Exchange]>([:])
 
         init(
             _ service: AssembledService, _ resources: ProcessResources, _ broker: any Broker,
@@ -82,7 +83,8 @@ final class Town: Sendable {
         for name in Name.allCases {
             var values = [
                 "DATA_DIR": try await TestServers.directory(), "LOG_LEVEL": "warning",
-                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400", "INVITE_WAKE_MILLISECONDS": "20",
+                "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400",
+                "INVITE_WAKE_MILLISECONDS": "20",
             ]
             if ground == .real, servers[name] == nil {
                 values["DATABASE_URL"] = try await TestServers.postgres()
@@ -145,6 +147,7 @@ final class Town: Sendable {
     func kill(_ name: Name) async {
         guard let run = runs.withLock({ $0.removeValue(forKey: name) }) else { return }
         run.isDead.withLock { $0 = true }
+        for exchange in run.exchanges.withLock({ Array($0.values) }) { exchange.settle(nil) }
         run.task.cancel()
         await run.service.context.database.close()
         await run.broker.close()
@@ -308,7 +311,6 @@ final class Town: Sendable {
         var quiet = 0
         var seen: TaskOutlook?
         var same = 0
-        var rounds = 0
         while true {
             try await meanwhile()
             guard let store = try? store, let outlook = try? await store.outlook(task, at: time.now) else {
@@ -316,8 +318,6 @@ final class Town: Sendable {
                 continue
             }
             if statuses.contains(outlook.task.status) { return }
-            rounds += 1
-            if rounds % 100 == 0, trace { print("TRACE", rounds, time.now, outlook.due, outlook.held, outlook.inDoubt, outlook.task.waiting?.reason as Any, try await store.wakeAt(task) as Any, SystemTime().now, world.ledger.count); flushAll() }
             try #require(outlook.task.status != .pending, "it was never started")
             try #require(time.now - start < limit, "no end in sight: \(outlook)")
             let wake = try? await store.wakeAt(task)
@@ -345,6 +345,42 @@ extension InviteStore {
     }
 }
 
+/// One request and what becomes of it.
+final class Exchange: Sendable {
+    private enum State {
+        case open
+        case awaited(CheckedContinuation<Response?, Never>)
+        case settled(Response?)
+    }
+    private let state = Mutex(State.open)
+
+    func settle(_ response: Response?) {
+        let waiter: CheckedContinuation<Response?, Never>? = state.withLock { state in
+            switch state {
+            case .settled: return nil
+            case .open:
+                state = .settled(response)
+                return nil
+            case .awaited(let waiter):
+                state = .settled(response)
+                return waiter
+            }
+        }
+        waiter?.resume(returning: response)
+    }
+
+    func response() async -> Response? {
+        await withCheckedContinuation { waiter in
+            let settled: Response?? = state.withLock { state in
+                if case .settled(let response) = state { return .some(response) }
+                state = .awaited(waiter)
+                return nil
+            }
+            if let settled { waiter.resume(returning: settled) }
+        }
+    }
+}
+
 /// From service to service without sockets: an address that nobody answers at refuses, and one whose service dies
 /// meanwhile never answers.
 private final class Wire: HTTPSending {
@@ -363,8 +399,21 @@ private final class Wire: HTTPSending {
         let asked = Request(
             request.method, String(parts.first ?? "/"), query: Query(parts.count > 1 ? String(parts[1]) : ""),
             headers: headers, body: request.body)
-        var response = run.service.router.answerAtOnce(asked)
-        if response == nil { response = await run.service.router.answer(asked) }
+        let exchange = Exchange()
+        run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = exchange }
+        defer { run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = nil } }
+        // A caller that is gone, or whose service is, waits no longer, whatever the other side still does.
+        Task.detached {
+            var response = run.service.router.answerAtOnce(asked)
+            if response == nil { response = await run.service.router.answer(asked) }
+            exchange.settle(response)
+        }
+        let response = await withTaskCancellationHandler {
+            await exchange.response()
+        } onCancel: {
+            exchange.settle(nil)
+        }
+        try Task.checkCancellation()
         guard let response, !run.isDead.withLock({ $0 }) else {
             throw ClientError.inDoubt(reason: "the connection is gone")
         }
@@ -399,9 +448,3 @@ func withTown(
     await town.stopAll()
     try result.get()
 }
-
-#if canImport(Glibc)
-import Glibc
-#endif
-let trace = getenv("TRACE") != nil
-func flushAll() { fflush(nil) }

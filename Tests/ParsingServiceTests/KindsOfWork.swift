@@ -13,7 +13,8 @@ struct `A parse over a world of known content` {
             try await plant.connect(3)
             plant.addChannel("test_news", posts: 25)
             // At once, as far as accounts allow.
-            let members = try await run.create("https://t.me/Sandbox_Gate", "members", ["speed_config": "fast"])
+            let members = try await run.create(
+                "https://t.me/Sandbox_Gate", "members", ["speed_config": "fast"])
             let messages = try await run.create("@sandbox_gate", "messages", ["speed_config": "medium"])
             let comments = try await run.create("test_news", "comments", ["speed_config": "fast"])
 
@@ -37,7 +38,8 @@ struct `A parse over a world of known content` {
             #expect(written["processed_messages"] == .int(Int64(history.total)))
             #expect(written["coverage"]["read"] == .int(Int64(history.total)))
             #expect(written["coverage"]["reported"] == .int(Int64(history.total)))
-            #expect(written["processed_media"] == .int(Int64(history.messages.values.count { $0.media != nil })))
+            #expect(
+                written["processed_media"] == .int(Int64(history.messages.values.count { $0.media != nil })))
 
             let commented = try await run.ended(comments)
             let threads = plant.comments(of: "test_news")
@@ -144,7 +146,8 @@ struct `A parse over a world of known content` {
             #expect(most["coverage"]["hidden"] == 0)
 
             #expect(try await run.ended(dated)["status"] == "completed")
-            let expected = Set(truth.messages.filter { $0.value.date >= since && $0.value.date <= until }.keys)
+            let expected = Set(
+                truth.messages.filter { $0.value.date >= since && $0.value.date <= until }.keys)
             #expect(!expected.isEmpty)
             #expect(Set(try await run.found(dated).messages.keys) == expected)
 
@@ -152,7 +155,9 @@ struct `A parse over a world of known content` {
             let people = try await run.results(filtered)
             #expect(people.allSatisfy { $0["username"]?.stringValue != nil })
             #expect(people.allSatisfy { $0["platform_specific_data"]?["is_bot"] == false })
-            #expect(kept["filtered_count"].intValue == (kept["processed_users"].intValue ?? 0) - Int64(people.count))
+            #expect(
+                kept["filtered_count"].intValue == (kept["processed_users"].intValue ?? 0)
+                    - Int64(people.count))
 
             // What comes later brings what was written since, and nobody twice.
             #expect(try await run.ended(first)["status"] == "completed")
@@ -163,7 +168,9 @@ struct `A parse over a world of known content` {
             let again = try await run.create(
                 "t.me/sandbox_talk", "messages", ["incremental": true, "message_limit": 40])
             #expect(try await run.ended(again)["processed_messages"] == 2)
-            let texts = try await run.results(again, "&kind=messages").compactMap { $0["content"]?.stringValue }
+            let texts = try await run.results(again, "&kind=messages").compactMap {
+                $0["content"]?.stringValue
+            }
             #expect(Set(texts) == ["something new", "and more"])
             let nothing = try await run.create("sandbox_talk", "messages", ["incremental": true])
             #expect(try await run.ended(nothing)["processed_messages"] == 0)
@@ -185,7 +192,8 @@ struct `A parse over a world of known content` {
                 plant.addGroup("test_odd", messages: 0, members: 30)
                 let author = try #require(plant.members(of: "test_odd").min())
                 let texts = [
-                    "a\u{0}b", "\u{FEFF}\u{202E}reversed", "tab\tnew\nline\r\n\\N \\. \\x41", "'; DROP TABLE x; --",
+                    "a\u{0}b", "\u{FEFF}\u{202E}reversed", "tab\tnew\nline\r\n\\N \\. \\x41",
+                    "'; DROP TABLE x; --",
                     "🏳️‍🌈👩‍👩‍👧‍👦", "\u{FFFF}\u{10FFFF}", String(repeating: "Z̸̡", count: 200),
                     String(repeating: "x", count: 200_000), "=HYPERLINK(\"http://x\")", "{\"a\":\"\\u0000\"}",
                     "\u{1}\u{2}\u{1F}\u{7F}",
@@ -195,7 +203,9 @@ struct `A parse over a world of known content` {
                 let task = try await run.ended(id)
                 #expect(task["status"] == "completed", "\(task.text)")
                 #expect(task["message_count"] == .int(Int64(texts.count)))
-                let read = try await run.results(id, "&kind=messages").compactMap { $0["content"]?.stringValue }
+                let read = try await run.results(id, "&kind=messages").compactMap {
+                    $0["content"]?.stringValue
+                }
                 #expect(read.count == texts.count)
                 #expect(read.contains("ab"))
                 #expect(read.contains("tab\tnew\nline\r\n\\N \\. \\x41"))

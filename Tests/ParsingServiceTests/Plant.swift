@@ -70,7 +70,8 @@ final class Plant: Sendable {
         func environment(_ name: String) -> Environment {
             Environment(values.merging(["DATA_DIR": "\(folder)/\(name)"]) { $1 })
         }
-        func assembled(_ definition: ServiceDefinition, _ broker: any Broker) async throws -> AssembledService {
+        func assembled(_ definition: ServiceDefinition, _ broker: any Broker) async throws -> AssembledService
+        {
             let log = Log(service: definition.name, level: .info, time: SystemTime(), to: sink)
             let resources = try await ProcessResources.open(
                 environment(definition.name), log: log, client: client, sink: sink)
@@ -202,7 +203,8 @@ final class Plant: Sendable {
         }
 
         /// A task of user 1 for one link.
-        func create(_ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1) async throws
+        func create(_ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1)
+            async throws
             -> String
         {
             let answer = await self.user(user).post(
@@ -236,7 +238,8 @@ final class Plant: Sendable {
     /// Accounts of a user, connected by QR code and known to account-manager.
     @discardableResult
     func connect(_ count: Int = 1, of user: Int64 = 1, skipping: Int = 0) async throws -> [String] {
-        let phones = world.accounts().filter { $0.kind == .warmed }.dropFirst(skipping).prefix(count).map(\.phone)
+        let phones = world.accounts().filter { $0.kind == .warmed }.dropFirst(skipping).prefix(count).map(
+            \.phone)
         try #require(phones.count == count, "the world has so many accounts")
         let tokens = integration.context.tokens
         let caller = Caller(
@@ -346,7 +349,9 @@ struct Caller: Sendable {
     private static let contract = ContractCheck(
         (try? JSONValue.contract(ServiceDefinition.parsingService.contract)) ?? .null)
 
-    func get(_ path: String, headers: Headers = [:]) async -> Answer { await ask(.get, path, headers: headers) }
+    func get(_ path: String, headers: Headers = [:]) async -> Answer {
+        await ask(.get, path, headers: headers)
+    }
     func post(_ path: String, _ body: JSONValue = [:], headers: Headers = [:]) async -> Answer {
         var headers = headers
         headers["Content-Type"] = "application/json"
@@ -362,7 +367,11 @@ struct Caller: Sendable {
         let body = (try? await response.collect()) ?? []
         let described =
             head.hasPrefix("/api/v1/telegram") || head.hasPrefix("/api/v1/account-manager")
-            ? nil : head.hasPrefix("/v1") ? "/api\(head)" : head.hasPrefix("/api") || head.hasPrefix("/internal") || head.hasPrefix("/metrics") ? head : "/api/v1\(head)"
+            ? nil
+            : head.hasPrefix("/v1")
+                ? "/api\(head)"
+                : head.hasPrefix("/api") || head.hasPrefix("/internal") || head.hasPrefix("/metrics")
+                    ? head : "/api/v1\(head)"
         if let described {
             let breaches = Self.contract.breaches(
                 method.rawValue, described, status: response.status,

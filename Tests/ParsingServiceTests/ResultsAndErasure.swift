@@ -60,7 +60,9 @@ struct `The results of a parse` {
                 #expect(file.headers["content-disposition"]?.contains(".\(format)") == true)
                 switch format {
                 case "ndjson":
-                    let lines = file.text.split(separator: "\n").compactMap { try? JSONValue(parsing: String($0)) }
+                    let lines = file.text.split(separator: "\n").compactMap {
+                        try? JSONValue(parsing: String($0))
+                    }
                     #expect(lines == all)
                 case "json": #expect(file.json.arrayValue == all)
                 case "csv":
@@ -116,11 +118,13 @@ struct `The results of a parse` {
             let number = try #require(person["platform_id"]?.stringValue)
             let name = try #require(person["username"]?.stringValue)
             let invites = run.service("invite-service", for: 1)
-            let receipt = await invites.post("/internal/privacy/erase", ["identifier": .string("https://t.me/\(name.uppercased())")])
+            let receipt = await invites.post(
+                "/internal/privacy/erase", ["usernames": [.string(name.uppercased())]])
             #expect(receipt.status == 200, "\(receipt.text)")
-            #expect(receipt["people"].intValue == 2)
-            #expect(receipt["messages"].intValue == person["message_count"]?.intValue)
-            #expect(receipt["tasks"] == 2)
+            #expect(receipt["erased"]["people"]?.intValue == 2)
+            #expect(receipt["erased"]["messages"]?.intValue == person["message_count"]?.intValue)
+            // How else the results knew them, for the services that are asked next.
+            #expect(receipt["known"]["user_ids"]?[0]?.intValue.map(String.init) == number)
             for id in [members, messages] {
                 let left = try await run.results(id)
                 #expect(!left.contains { $0["platform_id"]?.stringValue == number })
@@ -137,12 +141,13 @@ struct `The results of a parse` {
             // Another user's results are another user's.
             #expect(
                 try await run.results(foreign, of: 2).contains { $0["platform_id"]?.stringValue == number })
-            let again = await invites.post("/internal/privacy/erase", ["identifier": .string(number)])
-            #expect(again["erased"] == 0)
-            let everywhere = await run.service("invite-service", for: nil).post(
-                "/internal/privacy/erase", ["identifier": .string(number)])
-            #expect(everywhere["people"] == 1)
-            #expect(await invites.post("/internal/privacy/erase", ["identifier": ""]).status == 422)
+            let byNumber: JSONValue = ["user_ids": [.int(Int64(number) ?? 0)]]
+            let again = await invites.post("/internal/privacy/erase", byNumber)
+            #expect(again["erased"] == ["messages": 0, "people": 0])
+            #expect(
+                await run.service("invite-service", for: nil).post("/internal/privacy/erase", byNumber).status
+                    == 401)
+            #expect(await invites.post("/internal/privacy/erase", ["usernames": [""]]).status == 422)
 
             let store = ParseStore(run.service.context.database)
             let now = plant.time.now

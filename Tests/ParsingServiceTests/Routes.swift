@@ -45,7 +45,9 @@ struct `parsing-service` {
                 "/tasks",
                 [
                     "platform": "TELEGRAM", "priority": "HIGH",
-                    "links": ["t.me/one_one", "https://telegram.me/one_one/77", "tg://resolve?domain=two_two"],
+                    "links": [
+                        "t.me/one_one", "https://telegram.me/one_one/77", "tg://resolve?domain=two_two",
+                    ],
                 ])
             #expect(several.status == 201)
             #expect(several["total"] == 2)
@@ -72,7 +74,8 @@ struct `parsing-service` {
             #"{"platform": "telegram", "link": "abcd", "config": {"message_limit": 0, "member_limit": "x", "speed_config": "ludicrous", "since": "yesterday", "include_media": 7, "filters": {"keywords": [""]}}}"#,
             [
                 "config.filters.keywords[0] too_short", "config.include_media wrong_type",
-                "config.member_limit wrong_type", "config.message_limit out_of_range", "config.since wrong_type",
+                "config.member_limit wrong_type", "config.message_limit out_of_range",
+                "config.since wrong_type",
                 "config.speed_config unknown_value",
             ]
         ),
@@ -86,7 +89,8 @@ struct `parsing-service` {
     func `says all that is wrong with a task`(body: String, mistakes: [String]) async throws {
         try await Shared.plant { _, run in
             let answer = await run.user().ask(
-                .post, "/api/v1/tasks", bytes: Bytes(body.utf8), headers: ["Content-Type": "application/json"])
+                .post, "/api/v1/tasks", bytes: Bytes(body.utf8), headers: ["Content-Type": "application/json"]
+            )
             #expect(answer.status == 422, "\(answer.text)")
             let found = answer.mistakes
             #expect(found.sorted() == mistakes.sorted(), "\(answer.text)")
@@ -132,7 +136,8 @@ struct `parsing-service` {
         try await Shared.plant { _, run in
             let id = try await run.create("sandbox_club", "members", of: 41)
             let other = run.user(42)
-            for path in ["/tasks/\(id)", "/tasks/\(id)/progress", "/tasks/\(id)/progress-stream", "/results/\(id)",
+            for path in [
+                "/tasks/\(id)", "/tasks/\(id)/progress", "/tasks/\(id)/progress-stream", "/results/\(id)",
                 "/results/\(id)/export?format=csv",
             ] {
                 #expect(await other.get("/api/v1\(path)").status == 404, "\(path)")
@@ -143,7 +148,9 @@ struct `parsing-service` {
             #expect(await other.delete("/api/v1/tasks/\(id)").status == 404)
             #expect(await other.get("/api/v1/tasks")["total"] == 0)
             #expect(await run.user(41).get("/api/v1/tasks")["total"] == 1)
-            for path in ["%00", "..%2f..", "'%20OR%201=1", "%F0%9F%8F%B3", String(repeating: "x", count: 5000)] {
+            for path in [
+                "%00", "..%2f..", "'%20OR%201=1", "%F0%9F%8F%B3", String(repeating: "x", count: 5000),
+            ] {
                 let answer = await other.get("/api/v1/tasks/\(path)")
                 #expect(answer.status == 404 || answer.status == 400, "\(path) \(answer.status)")
                 #expect(await other.get("/api/v1/results/\(path)").status < 500)
@@ -158,7 +165,10 @@ struct `parsing-service` {
                 let priority: JSONValue = number % 2 == 0 ? "low" : "high"
                 let made = await user.post(
                     "/tasks",
-                    ["platform": "telegram", "link": .string("list_\(number)"), "priority": priority, "task_type": "members"])
+                    [
+                        "platform": "telegram", "link": .string("list_\(number)"), "priority": priority,
+                        "task_type": "members",
+                    ])
                 #expect(made.status == 201)
             }
             let first = await user.get("/tasks?page_size=10")
@@ -190,7 +200,8 @@ struct `parsing-service` {
             #expect(second["id"] == first["id"])
             #expect(await user.get("/tasks")["total"] == 1)
             let other = await user.post(
-                "/api/v1/tasks", ["platform": "telegram", "link": "other"], headers: ["Idempotency-Key": "k1"])
+                "/api/v1/tasks", ["platform": "telegram", "link": "other"], headers: ["Idempotency-Key": "k1"]
+            )
             #expect(other.status == 422)
         }
     }
@@ -211,7 +222,8 @@ struct `parsing-service` {
         try await Shared.plant { _, run in
             let id = try await run.create("sandbox_club", "members", of: 81)
             let wrong = await run.user(81).get(
-                "/results/\(id)?has_username=maybe&has_phone=2&active_since=now&min_messages=-1&kind=cats&after=x")
+                "/results/\(id)?has_username=maybe&has_phone=2&active_since=now&min_messages=-1&kind=cats&after=x"
+            )
             #expect(wrong.status == 422)
             #expect(wrong.mistakes.count == 6, "\(wrong.text)")
             let format = await run.user(81).get("/results/\(id)/export?format=pdf")
@@ -229,7 +241,8 @@ struct `parsing-service` {
                 return text.contains("parsing_service_up 1") && text.contains("parse_tasks_total")
             }
             for name in [
-                "parse_tasks_total", "parse_tasks_running", "parse_tasks_completed", "telegram_accounts_total",
+                "parse_tasks_total", "parse_tasks_running", "parse_tasks_completed",
+                "telegram_accounts_total",
                 "telegram_accounts_available", "parsing_service_up",
             ] {
                 #expect(text.contains("\n\(name) "), "\(name)")

@@ -54,11 +54,13 @@ struct `A search for communities` {
             let first = await run.user().get("/search?q=sandbox%20news")
             let names = (first["items"].arrayValue ?? []).compactMap { $0["username"]?.stringValue }
             #expect(names.contains("sandbox_news"), "\(first.text)")
-            plant.world.add(Fault(method: "getChatHistory", group: club, code: 400, message: "CHANNEL_PRIVATE"))
+            plant.world.add(
+                Fault(method: "getChatHistory", group: club, code: 400, message: "CHANNEL_PRIVATE"))
             let second = await run.user().get("/search?q=sandbox%20new")
             #expect(second.status == 200)
             #expect(
-                !(second["items"].arrayValue ?? []).contains { $0["username"] == "sandbox_news" }, "\(second.text)")
+                !(second["items"].arrayValue ?? []).contains { $0["username"] == "sandbox_news" },
+                "\(second.text)")
         }
     }
 }

@@ -2,6 +2,8 @@ import Core
 import HTTP
 import Parsing
 import Sandbox
+import ServiceKit
+import Storage
 import Testing
 
 @Suite(.timeLimit(.minutes(5)))
@@ -12,7 +14,8 @@ struct `A parse in trouble` {
             for _ in 0..<2 {
                 plant.world.add(
                     Fault(
-                        method: "getSupergroupMembers", code: 429, message: "Too Many Requests: retry after 600",
+                        method: "getSupergroupMembers", code: 429,
+                        message: "Too Many Requests: retry after 600",
                         count: 1))
             }
             let id = try await run.create("sandbox_gate", "members", ["speed_config": "fast"])
@@ -64,12 +67,15 @@ struct `A parse in trouble` {
             let task = try await run.ended(id)
             #expect(task["status"] == "completed", "\(task.text)")
             #expect(try await run.found(id).differences(from: plant.truth(of: "test_long")) == [])
-            let readers = Set(plant.requests.all.map { String($0.path.split(separator: "/").dropLast().last ?? "") })
+            let readers = Set(
+                plant.requests.all.map { String($0.path.split(separator: "/").dropLast().last ?? "") })
             #expect(readers.count == 2)
         }
     }
 
-    @Test func `stops at once when it is paused, cancelled or deleted, and gives its account back`() async throws {
+    @Test func `stops at once when it is paused, cancelled or deleted, and gives its account back`()
+        async throws
+    {
         try await Plant.open(.sqlite, Plant.options(), [:], .documented) { plant, run in
             try await plant.connect(1)
             let slow = try await run.create("sandbox_talk", "messages", ["speed_config": "safe"])
@@ -112,6 +118,25 @@ struct `A parse in trouble` {
                 // Never sooner than documented; the millisecond is the clock's own.
                 #expect(next.at - one.at >= .milliseconds(199))
             }
+        }
+    }
+
+    @Test func `reads no more with an account that somebody else has now`() async throws {
+        try await Plant.open(.sqlite, Plant.options(), [:], .withoutWaiting) { plant, run in
+            let accounts = try await plant.connect(2)
+            plant.addGroup("test_fenced", messages: 600, members: 40)
+            let id = try await run.create("test_fenced", "messages", ["speed_config": "medium"])
+            try await eventually("it reads") {
+                await run.user().get("/tasks/\(id)")["processed_messages"].intValue ?? 0 > 50
+            }
+            // A newer lease of each account than the one it reads with.
+            for account in accounts {
+                try await plant.integration.context.database.run(
+                    "UPDATE telegram_accounts SET fencing_token = 3 WHERE id = \(account)")
+            }
+            let task = try await run.ended(id)
+            #expect(task["status"] == "completed", "\(task.text)")
+            #expect(try await run.found(id).differences(from: plant.truth(of: "test_fenced")) == [])
         }
     }
 }

@@ -58,7 +58,9 @@ extension Plant {
     func truth(of username: String) -> Truth {
         world.change { world in
             var truth = Truth()
-            guard let chat = world.usernames[username], let group = world.group(ofChat: chat) else { return truth }
+            guard let chat = world.usernames[username], let group = world.group(ofChat: chat) else {
+                return truth
+            }
             for number in 1...max(1, group.historyCount + Int64(group.messages.count)) {
                 if let written = world.message(number, in: group) { truth.add(written) }
             }
@@ -152,11 +154,15 @@ struct Found: Sendable {
         for (id, message) in truth.messages where messages[id] != message {
             differences.append("message \(id): \(String(describing: messages[id])), not \(message)")
         }
-        for id in messages.keys where truth.messages[id] == nil { differences.append("message \(id) is invented") }
+        for id in messages.keys where truth.messages[id] == nil {
+            differences.append("message \(id) is invented")
+        }
         for (id, author) in truth.authors where authors[id] != author {
             differences.append("author \(id): \(String(describing: authors[id])), not \(author)")
         }
-        for id in authors.keys where truth.authors[id] == nil { differences.append("author \(id) is invented") }
+        for id in authors.keys where truth.authors[id] == nil {
+            differences.append("author \(id) is invented")
+        }
         return Array(differences.sorted().prefix(5))
     }
 }
@@ -179,12 +185,17 @@ extension Plant {
     /// Somebody who comes in now.
     func newcomer(in username: String) -> Int64? {
         world.change { world in
-            guard let chat = world.usernames[username], let group = world.group(ofChat: chat) else { return nil }
+            guard let chat = world.usernames[username], let group = world.group(ofChat: chat) else {
+                return nil
+            }
             let members = Set(group.members)
-            let id = (0..<Int64(world.options.people)).map { Human.firstID + $0 }.first { !members.contains($0) }
+            let id = (0..<Int64(world.options.people)).map { Human.firstID + $0 }.first {
+                !members.contains($0)
+            }
             guard let id else { return nil }
             world.make(
-                .standing(group: group.id, user: id, kind: .member, mayInvite: false, inviter: 0, at: world.now))
+                .standing(
+                    group: group.id, user: id, kind: .member, mayInvite: false, inviter: 0, at: world.now))
             return id
         }
     }

@@ -11,7 +11,7 @@ struct Village {
     var messages: [MessageRecord] = []
     var comments: [String: [MessageRecord]] = [:]
 
-    func page(_ request: PageRequest) -> ReadingPage {
+    func page(_ request: ReadingRequest) -> ReadingPage {
         var page = ReadingPage()
         page.community = community
         func cut<Item>(_ items: [Item]) -> [Item] {
@@ -22,7 +22,9 @@ struct Village {
             return part
         }
         func dated(_ items: [MessageRecord]) -> [MessageRecord] {
-            items.filter { $0.sentAt >= request.since ?? .epoch && $0.sentAt <= request.until ?? .init(seconds: 1 << 40) }
+            items.filter {
+                $0.sentAt >= request.since ?? .epoch && $0.sentAt <= request.until ?? .init(seconds: 1 << 40)
+            }
         }
         switch request.what {
         case .look: page.messages = Array(messages.prefix(1))
@@ -72,7 +74,8 @@ func readAll(
             if let known = people[sighting.person.platformID] {
                 merged.see(known.person, first: known.first, last: known.last, messages: known.messages)
             }
-            merged.see(sighting.person, first: sighting.first, last: sighting.last, messages: sighting.messages)
+            merged.see(
+                sighting.person, first: sighting.first, last: sighting.last, messages: sighting.messages)
             people[sighting.person.platformID] = merged.sightings[0]
         }
         messages += harvest.messages.map(\.platformID)
@@ -108,7 +111,9 @@ func readAll(
         for post in 1...40 {
             village.messages[400 - post].replies = post % 3 == 0 ? 0 : Int64(post)
             if post % 3 != 0 {
-                village.comments[String(post)] = (1...post).reversed().map { message(post * 1000 + $0, by: $0) }
+                village.comments[String(post)] = (1...post).reversed().map {
+                    message(post * 1000 + $0, by: $0)
+                }
             }
         }
         village.messages = Array(village.messages.suffix(40))
@@ -125,7 +130,8 @@ func readAll(
         let link = CommunityLink(key: "village")
         var look = ReadingPage()
         look.community = CommunityRecord(platformID: "-1", kind: .group)
-        _ = try course.take(look, of: try #require(course.next(link, config, size: 3, pages: 1)), .messages, config)
+        _ = try course.take(
+            look, of: try #require(course.next(link, config, size: 3, pages: 1)), .messages, config)
         var total: [String] = []
         for range in [8...10, 6...9, 6...9, 3...6] {
             var page = ReadingPage()

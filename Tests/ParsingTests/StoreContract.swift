@@ -53,7 +53,9 @@ func lease(_ account: String = "a") -> AccountLease {
     @Test(arguments: Engine.available)
     func `hands out high before low, and shares between users`(engine: Engine) async throws {
         try await engine.withStore { store, _ in
-            for number in 0..<4 { try await store.make("a\(number)", of: 1, .normal, at: noon + .seconds(number)) }
+            for number in 0..<4 {
+                try await store.make("a\(number)", of: 1, .normal, at: noon + .seconds(number))
+            }
             try await store.make("b0", of: 2, .normal, at: noon + .seconds(50))
             try await store.make("low", of: 3, .low, at: noon - .days(1))
             try await store.make("high", of: 1, .high, at: noon + .seconds(60))
@@ -77,7 +79,9 @@ func lease(_ account: String = "a") -> AccountLease {
                     group.addTask {
                         var mine: [String] = []
                         var attempt = 0
-                        while let task = try await store.claim("\(worker)-\(attempt)", by: "w\(worker)", at: noon) {
+                        while let task = try await store.claim(
+                            "\(worker)-\(attempt)", by: "w\(worker)", at: noon)
+                        {
                             mine.append(task.id)
                             attempt += 1
                         }
@@ -125,7 +129,8 @@ func lease(_ account: String = "a") -> AccountLease {
                 try await store.make("\(order)")
                 let claimed = try #require(try await store.claim("\(order)", by: "w", at: noon))
                 let task = try await store.begin(claimed, with: lease(), at: noon)
-                let stopped = try await store.order(order, task.id, of: 1, at: noon, keepingResultsFor: .days(1))
+                let stopped = try await store.order(
+                    order, task.id, of: 1, at: noon, keepingResultsFor: .days(1))
                 #expect(stopped.status == (order == .pause ? .paused : .cancelled))
                 await #expect(throws: ParseError.claimLost) {
                     _ = try await store.save(Course.Harvest(), Course(), of: task, active: .zero, at: noon)

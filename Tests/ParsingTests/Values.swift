@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct `A link to a community` {
     @Test(arguments: [
-        ("@Name_1", "name_1"), ("Name_1", "name_1"), ("t.me/name_1", "name_1"), ("  https://t.me/NAME_1/ \n", "name_1"),
+        ("@Name_1", "name_1"), ("Name_1", "name_1"), ("t.me/name_1", "name_1"),
+        ("  https://t.me/NAME_1/ \n", "name_1"),
         ("http://telegram.me/name_1?x=1", "name_1"), ("https://www.t.me/name_1/55", "name_1"),
         ("telegram.dog/@name_1", "name_1"), ("https://t.me/s/name_1", "name_1"), ("name_1.t.me", "name_1"),
         ("HTTPS://T.ME/name_1#top", "name_1"), ("tg://resolve?domain=Name_1&post=5", "name_1"),
@@ -19,9 +20,11 @@ import Testing
     }
 
     @Test(arguments: [
-        "", " ", "@", "a", "12345", "+15551234567", "t.me/+15551234567", "me@example.com", "https://example.com/name",
+        "", " ", "@", "a", "12345", "+15551234567", "t.me/+15551234567", "me@example.com",
+        "https://example.com/name",
         "t.me", "t.me/", "t.me/c/abc", "t.me/c/0", "joinchat/", "name with blanks", "имя", "@1name", "a/b/c",
-        "https://t.me/joinchat", "t.me/proxy?server=x", "tg://user?id=5", "0", String(repeating: "a", count: 33),
+        "https://t.me/joinchat", "t.me/proxy?server=x", "tg://user?id=5", "0",
+        String(repeating: "a", count: 33),
         "t.me/\u{0}name", String(repeating: "https://t.me/", count: 40),
     ])
     func `is nothing else`(written: String) { #expect(CommunityLink(written) == nil, "\(written)") }

@@ -36,6 +36,18 @@ import Testing
         #expect(rules(day) == [.daily])
     }
 
+    /// The promise was made before midnight.
+    @Test func `counts a moment after midnight for the day before, where that has room`() {
+        func days(before: Int64) -> [LedgerEntry] {
+            let first = (0..<before).map { entry(minutes: $0 * 31, group: $0 < 15 ? -5 : -6) }
+            let second = (1...30).map { entry(minutes: 1440 + Int64($0) * 47, group: $0 < 16 ? -7 : -8) }
+            return first + [entry(minutes: 1440, target: 77, group: -9)] + second
+        }
+        #expect(rules(days(before: 29)).isEmpty)
+        #expect(Judge.judge(days(before: 29), tolerance: .zero).map(\.rule) == [.daily])
+        #expect(rules(days(before: 30)) == [.daily])
+    }
+
     @Test func `finds who was invited twice, also by two accounts`() {
         #expect(
             rules([entry(minutes: 0, target: 7), entry(minutes: 60, account: "b", target: 7)]) == [

@@ -64,7 +64,7 @@ func happens(
     sourceLocation: SourceLocation = #_sourceLocation, _ isSo: () async throws -> Bool
 ) async throws {
     let clock = SystemTime()
-    let end = clock.uptime + .seconds(60)
+    let end = clock.uptime + .seconds(240)
     while try await !isSo() {
         try #require(clock.uptime < end, "it never came about", sourceLocation: sourceLocation)
         try await clock.sleep(for: .milliseconds(5))

@@ -177,7 +177,7 @@ import Testing
             #expect(await post(served)["number"] == 1)
             // Should the dead be alive after all, its answer comes too late.
             try await answers.complete(
-                owner, "dead", fingerprint: "x", Response(200), [], at: served.time.now)
+                owner, "dead", about: nil, fingerprint: "x", Response(200), [], at: served.time.now)
             try await answers.release(owner, "dead")
             #expect(await post(served)["number"] == 1)
             #expect(maker.made.value == 1)

@@ -291,7 +291,7 @@ import Testing
 
 /// Waits until something that happens elsewhere has happened; a failure after far longer than it takes.
 func eventually(
-    _ what: String, within limit: Duration = .seconds(60), sourceLocation: SourceLocation = #_sourceLocation,
+    _ what: String, within limit: Duration = .seconds(240), sourceLocation: SourceLocation = #_sourceLocation,
     _ isSo: () async throws -> Bool
 ) async throws {
     let time = SystemTime()

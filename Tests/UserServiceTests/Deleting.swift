@@ -1,6 +1,7 @@
 import Broker
 import Core
 import HTTP
+import Storage
 import Synchronization
 import Testing
 
@@ -37,6 +38,30 @@ import Testing
             let again = await house.caller().post("/auth/register", House.registration("anna"))
             #expect(again.status == 201)
             #expect(again["id"].intValue != id)
+        }
+    }
+
+    @Test(arguments: Stores.available)
+    func `takes along what was kept of the answer to the registration`(stores: Stores) async throws {
+        try await House.open(stores) { house in
+            let key: Headers = ["Idempotency-Key": "once"]
+            func register() async -> Answer {
+                await house.caller().post("/auth/register", House.registration("anna"), headers: key)
+            }
+            #expect(await register().status == 201)
+            #expect(await register().headers["idempotency-replayed"] == "true")
+            let anna = try await house.signedIn()
+            #expect(await anna.caller.delete("/auth/me").status == 204)
+            let rows = try await house.first.context.database.run(
+                "SELECT answer FROM kept_answer WHERE answer IS NOT NULL")
+            for row in rows {
+                let kept = String(decoding: try row.bytes("answer"), as: UTF8.self)
+                #expect(!kept.contains("anna"), "\(kept)")
+            }
+            // With the answer the key is free, too: it is another person who registers now.
+            let again = await register()
+            #expect(again.status == 201)
+            #expect(again.headers["idempotency-replayed"] == nil)
         }
     }
 

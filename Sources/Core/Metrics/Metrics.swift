@@ -131,7 +131,13 @@ public final class Labeled<Metric: MetricValue>: MetricFamily {
     /// Forgets all series: for gauges that are set anew from a list.
     public func reset() { series.withLock { $0 = [:] } }
 
-    var head: String { "# HELP \(name) \(escaped(help, quotes: false))\n# TYPE \(name) \(Metric.kind)\n" }
+    var head: String { "# HELP \(name) \(escaped(help, quotes: false))\n# TYPE \(name) \(kind)\n" }
+
+    /// Prometheus keeps `_total` for counters. A gauge that has to bear such a name, because clients were promised
+    /// it, shows no type rather than a wrong one.
+    private var kind: String {
+        Metric.self == Gauge.self && name.hasSuffix("_total") ? "untyped" : "\(Metric.kind)"
+    }
 
     func samples(mark: String) -> String {
         let series = series.withLock { $0 }

@@ -106,8 +106,9 @@ public struct Judge: Sendable {
         let name = "\(entry.account)|\(entry.kind.rawValue)"
         var track = tracks[name] ?? Track()
         defer { tracks[name] = track }
-        if track.day != entry.time.day {
-            track.day = entry.time.day
+        let day = day(of: entry, track, law)
+        if track.day != day {
+            track.day = day
             track.today = 0
             track.channelToday = [:]
         }
@@ -138,6 +139,16 @@ public struct Judge: Sendable {
             track.channelTotal[entry.group] = used
             if used > limit { note(.channelTotal, entry, used, limit) }
         }
+    }
+
+    /// What was promised a moment before midnight and happened a moment after it belongs to the day before,
+    /// where that has room.
+    private func day(of entry: LedgerEntry, _ track: Track, _ law: Law) -> UTCDay {
+        let promised = (entry.time - tolerance).day
+        let hasRoom =
+            track.today < law.daily
+            && law.channelDaily.map { (track.channelToday[entry.group] ?? 0) < $0 } ?? true
+        return promised == track.day && hasRoom ? promised : entry.time.day
     }
 
     private mutating func note(_ rule: Violation.Rule, _ entry: LedgerEntry, _ used: Int, _ limit: Int) {

@@ -19,6 +19,8 @@ public struct Secrets: Sendable {
     public static let previousTokenKey = "JWT_SECRET_PREVIOUS"
     /// `2:<base64>,1:<base64>`, the current one first; a bare key is version 1.
     public static let sealingKey = "SEALING_KEY"
+    /// What keeps a person on the stop-list after all else of them is gone; it is never changed, or the stop is lost.
+    public static let suppressionKey = "INVITE_SUPPRESSION_KEY"
 
     private let vault: Vault?
     private let patience: Duration
