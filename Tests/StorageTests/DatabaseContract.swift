@@ -402,7 +402,7 @@ import Testing
     }
 
     /// A setting made within a transaction goes with it: the next one must not trust it.
-    @Test(.timeLimit(.minutes(1)), arguments: Engine.available)
+    @Test(.timeLimit(.minutes(10)), arguments: Engine.available)
     func `keeps its time limits after a rollback`(engine: Engine) async throws {
         struct Refused: Error {}
         let settings = PoolSettings(connections: 1, statementTimeout: .minutes(5))
