@@ -29,7 +29,7 @@ public struct LocalPostgres: LocalServer {
         self.port = port
         self.password = password
         var settings = [
-            "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200",
+            "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=500",
             // Otherwise in /dev/shm, where a kill leaves it lying.
             "dynamic_shared_memory_type=mmap",
         ]
