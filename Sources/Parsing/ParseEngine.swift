@@ -271,7 +271,8 @@ public struct ParseEngine: Sendable {
             try await report(type, message, nil, &attempt)
             return nil
         case .leaseLost:
-            // It is not ours to give back any more.
+            // Given back under the lease's own number, so that nobody who has the account now loses it.
+            if let lease = attempt.lease { try? await lender.giveBack(lease, user: attempt.task.user) }
             attempt.lease = nil
             attempt.task = try await store.forgetLease(attempt.task)
             return nil
