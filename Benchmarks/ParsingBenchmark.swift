@@ -42,7 +42,9 @@ private struct InstantPlatform: PlatformAdapter {
     func community(_ written: String) -> CommunityLink? { CommunityLink(written) }
     func cost(of request: ReadingRequest) -> Int { 1 }
 
-    func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) async throws -> ReadingPage {
+    func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) async throws
+        -> ReadingPage
+    {
         var page = ReadingPage()
         var community = CommunityRecord(platformID: "-100", kind: .group)
         community.memberCount = count / 10
