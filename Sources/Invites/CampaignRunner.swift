@@ -246,6 +246,17 @@ public struct CampaignRunner: Sendable {
     ) async throws -> AttemptEnd {
         let action = task.action(for: target)
         let channel = action == .invite ? task.channel : nil
+        if task.settings.inviteType == .inviteLink, task.settings.linkDelivery == .export {
+            switch try await existingOrNewLink(task, target, lease) {
+            case .success:
+                try await store.noteExport(target, by: lease.accountID, worker: lane, at: time.now)
+                return .settled
+            case .failure(let refusal):
+                return try await handle(
+                    .refused(refusal, original: refusal.rawValue, telegramType: "", retryAfter: nil), task,
+                    lease)
+            }
+        }
         let verdict = try await metrics.step("check", time) {
             try await manager.check(action, lease, channel: channel, reserve: true)
         }
@@ -399,6 +410,14 @@ public struct CampaignRunner: Sendable {
     }
 
     private enum LinkResult { case success(String), failure(SendRefusal) }
+
+    /// One that was made before a crash is there still.
+    private func existingOrNewLink(
+        _ task: InviteTask, _ target: InviteTarget, _ lease: LeasedAccount
+    ) async throws -> LinkResult {
+        if let link = target.inviteLink { return .success(link) }
+        return try await makeLink(task, target, lease)
+    }
 
     private func makeLink(_ task: InviteTask, _ target: InviteTarget, _ lease: LeasedAccount) async throws
         -> LinkResult
@@ -704,6 +723,14 @@ public struct CampaignRunner: Sendable {
     public func verifyMembers(limit: Int = 50) async throws {
         for target in try await store.claimVerifications(limit: limit, at: time.now) {
             guard let task = try await store.task(target.taskID), let account = target.accountID else {
+                continue
+            }
+            if let link = target.inviteLink, let maker = target.linkAccountID {
+                if let seen = try? await integration.inviteLink(
+                    link, of: task.settings.group, by: maker, user: task.userID)
+                {
+                    try await store.noteJoins(seen.joined, through: target, at: time.now)
+                }
                 continue
             }
             do {

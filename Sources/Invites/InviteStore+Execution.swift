@@ -509,6 +509,38 @@ extension InviteStore {
         }
     }
 
+    /// Notes how many have come in through a target's own link; nobody yet is looked for again, for a week.
+    public func noteJoins(_ joined: Int, through target: InviteTarget, at now: Timestamp) async throws {
+        let isWaitedFor = joined == 0 && (target.invitedAt ?? now) + .days(7) > now
+        let again: Timestamp? = isWaitedFor ? now + .hours(6) : nil
+        try await database.run(
+            """
+            UPDATE invite_targets SET joined = \(joined), verify_at = \(again),
+                is_member = CASE WHEN \(joined > 0) THEN TRUE ELSE is_member END
+            WHERE id = \(target.id)
+            """)
+    }
+
+    /// A target whose link the operator sends by other means has come to its end with the link.
+    public func noteExport(_ target: InviteTarget, by account: String, worker: String, at now: Timestamp)
+        async throws
+    {
+        try await database.transaction { transaction in
+            let done = try transaction.run(
+                """
+                UPDATE invite_targets SET status = 'invited', account_id = \(account), invited_at = \(now),
+                    held_by = NULL, held_until = NULL, verify_at = \(now + .hours(1)), updated_at = \(now)
+                WHERE id = \(target.id) AND status = 'claimed' AND held_by = \(worker)
+                """)
+            guard done.affected == 1 else { return }
+            try transaction.log(
+                NewLogEntry(
+                    .inviteSuccessful, target: target.id, account: account,
+                    details: ["target": .string(target.identity.displayName), "action": "link_exported"]),
+                task: target.taskID, user: target.userID, at: now)
+        }
+    }
+
     /// Notes what a later look has found; nil where nobody could tell. Who has left by themselves has said no.
     public func verified(_ target: InviteTarget, isMember: Bool?, at now: Timestamp) async throws {
         let digests = digests
@@ -636,8 +668,8 @@ extension Transaction {
             var person: Int64?
             if case .sent(let sent) = result { (isMember, person) = (sent.isMember, sent.targetUserID) }
             // Somebody who is in may leave again: looked at once more.
-            let verify: Timestamp? =
-                task.settings.verifiesMembership && attempt.action == .invite ? now + .hours(1) : nil
+            let isSeen = attempt.action == .invite || target.inviteLink != nil
+            let verify: Timestamp? = task.settings.verifiesMembership && isSeen ? now + .hours(1) : nil
             try settle(target, as: .invited, nil, at: now)
             try run(
                 """

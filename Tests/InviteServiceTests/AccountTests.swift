@@ -152,6 +152,23 @@ struct `The accounts of a campaign` {
         }
     }
 
+    @Test func `only make the links where the operator sends them, and count who comes`() async throws {
+        try await withTown { town in
+            try await town.connect(1)
+            let task = try await town.makeTask([
+                "group_id": "@sandbox_club", "invite_type": "invite_link", "link_delivery": "export",
+            ])
+            try await town.add(town.world.people(.open, notIn: club(town), limit: 3), to: task)
+            _ = try await town.post("/api/v1/tasks/\(task)/execute")
+            try await town.play(task)
+            let end = try await town.get("/api/v1/tasks/\(task)")
+            #expect(end["completed_count"] == 3)
+            #expect(end["counts"]["attempted"] == 0)
+            #expect(town.world.ledger.count { $0.kind == .message } == 0)
+            #expect(town.world.ledger.count { $0.kind == .linkCreated } == 3)
+        }
+    }
+
     @Test func `try one person out under all limits`() async throws {
         try await withTown { town in
             let account = try await town.connect(1)[0].id
