@@ -199,7 +199,8 @@ public struct Router: Responder {
 /// its part, and a part of dots is a name like any other: nothing here walks a tree of files.
 private func pathSegments(_ path: String) -> [String]? {
     var result: [String] = []
-    for part in path.split(separator: "/") {
+    // By bytes: characters would have to be told apart first.
+    for part in path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init) {
         guard part.utf8.contains(UInt8(ascii: "%")) else {
             result.append(String(part))
             continue
