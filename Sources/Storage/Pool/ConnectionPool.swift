@@ -426,7 +426,7 @@ extension ConnectionPool {
             case .nothing: return
             case .closed: return onThread(lane) { self.drain(lane) }
             case .jobs(let jobs):
-                guard let connection = lane.watched, connection.isUsable, jobs.allSatisfy(\.isShort) else {
+                guard let connection = lane.watched, connection.isUsable, jobs.allSatisfy({ $0.isShort }) else {
                     return onThread(lane) { if self.work(on: jobs, lane) { self.drain(lane) } }
                 }
                 context.metrics.inUse.add(1)
