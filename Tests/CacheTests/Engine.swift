@@ -26,7 +26,7 @@ enum Engine: String, CaseIterable, CustomStringConvertible {
 /// Waits for a condition that something else is about to make true; false after a generous time.
 func eventually(_ isTrue: () async throws -> Bool) async rethrows -> Bool {
     let time = SystemTime()
-    let end = time.uptime + .seconds(30)
+    let end = time.uptime + .minutes(5)
     while time.uptime < end {
         if try await isTrue() { return true }
         try? await time.sleep(for: .milliseconds(5))
