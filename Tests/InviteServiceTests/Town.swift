@@ -438,10 +438,11 @@ func eventually(
 func withTown(
     _ ground: Ground = .embedded, accounts: Int = 30, people: Int = 3000,
     strictness: WorldOptions.Strictness = .off, isOdd: Bool = false, settings: [String: String] = [:],
-    _ body: (Town) async throws -> Void
+    servers: [Town.Name: [String: String]] = [:], _ body: (Town) async throws -> Void
 ) async throws {
     let town = try await Town(
-        ground, accounts: accounts, people: people, strictness: strictness, isOdd: isOdd, settings: settings)
+        ground, accounts: accounts, people: people, strictness: strictness, isOdd: isOdd, settings: settings,
+        servers: servers)
     try await town.startAll()
     let result: Result<Void, any Error>
     do { result = .success(try await body(town)) } catch { result = .failure(error) }
