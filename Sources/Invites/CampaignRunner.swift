@@ -315,17 +315,22 @@ public struct CampaignRunner: Sendable {
         return .sent(step, mayGoOn: mayGoOn)
     }
 
+    /// How long after the check something may still be begun: account-manager keeps the place for two minutes.
+    private static let permitLasts = Duration.seconds(110)
+
     /// Asks until there is an answer that says what happened, as long as that is not long.
     private func send(
         _ attempt: InviteAttempt, _ content: SendOrder.Content, _ target: InviteTarget, _ lease: LeasedAccount
     ) async throws -> SendResult {
         let order = SendOrder(attemptID: attempt.id, content, to: target.person)
-        var result = try await integration.send(order, from: lease)
+        // Behind the end of its permit an action would stand in the ledger where it has not happened.
+        let latest = attempt.startedAt + Self.permitLasts
+        var result = try await integration.send(order, from: lease, notAfter: latest)
         for pause in [Duration.milliseconds(200), .milliseconds(700)] {
-            guard case .unknown = result else { return result }
+            guard case .unknown = result, time.now < latest else { return result }
             // The same attempt is carried out once, however often it is asked for.
             try await time.sleep(for: pause)
-            let again = try await integration.send(order, from: lease)
+            let again = try await integration.send(order, from: lease, notAfter: latest)
             // What could not be asked says nothing about the first time.
             if case .notSent = again { continue }
             if again == .leaseLost || again == .notConnected { return result }
@@ -646,8 +651,8 @@ public struct CampaignRunner: Sendable {
         }
     }
 
-    /// Finds out what became of attempts whose worker is gone: by membership first; then by asking for the very
-    /// same attempt again, which integration-service carries out once.
+    /// Finds out what became of attempts whose worker is gone: by membership first; then by asking
+    /// integration-service for what it knows, which from then on never carries out what it has not.
     public func resolveDoubts(of id: Int64? = nil, limit: Int = 20) async throws {
         for (target, attempt) in try await store.claimDoubts(of: id, limit: limit, at: time.now) {
             guard let task = try await store.task(target.taskID) else { continue }
@@ -668,9 +673,8 @@ public struct CampaignRunner: Sendable {
             await release(attempt)
             return
         }
-        // Asking again may send, where it never was: only while the task runs.
-        if task.status == .inProgress, let result = try await askAgain(attempt, target, task) {
-            try await conclude(attempt, result, target, task, nil)
+        if let result = await known(attempt, target) {
+            try await conclude(attempt, result, target, task, account(of: attempt))
             await release(attempt)
             return
         }
@@ -686,41 +690,29 @@ public struct CampaignRunner: Sendable {
             attempt, .unknown(reason: "looked up too often"), target, task, nil, overriding: step)
     }
 
-    /// The answer to the same attempt under its old lease, or a new one of the same account; nil while nobody
-    /// can say.
-    private func askAgain(_ attempt: InviteAttempt, _ target: InviteTarget, _ task: InviteTask) async throws
-        -> SendResult?
-    {
-        let old = LeasedAccount(
-            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
-            fencingToken: attempt.fencingToken, expiresAt: .epoch)
+    /// How an attempt came out, `notSent` for one that never will; nil while nobody can say. It is not made now: the
+    /// account may have done something else since its check, and a limit would be broken.
+    private func known(_ attempt: InviteAttempt, _ target: InviteTarget) async -> SendResult? {
+        // Nobody can ask about somebody who was erased.
+        guard !target.identity.isErased else { return nil }
         let order = SendOrder(
             attemptID: attempt.id, SendOrder.Content(stored: attempt.content), to: target.person)
-        var isHeld = false
         do {
-            if case .extended = try await manager.extend(old) { isHeld = true }
-        } catch is PeerError {
+            let result = try await integration.withdraw(order, from: attempt.accountID, user: attempt.userID)
+            switch result {
+            case nil: return .notSent(reason: "it was never carried out")
+            case .unknown, .notSent, .leaseLost, .notConnected, .refused(.inDoubt, _, _, _): return nil
+            case .sent, .refused: return result
+            }
+        } catch {
             return nil
         }
-        if isHeld { return known(try await integration.send(order, from: old)) }
-        guard
-            case .granted(let lease) = try? await manager.allocate(
-                .maintenance, for: attempt.userID, preferred: attempt.accountID, minutes: 5)
-        else { return nil }
-        guard lease.accountID == attempt.accountID else {
-            try await manager.release(lease)
-            return nil
-        }
-        let result = try await integration.send(order, from: lease)
-        try? await manager.release(lease)
-        return known(result)
     }
 
-    private func known(_ result: SendResult) -> SendResult? {
-        switch result {
-        case .unknown, .notSent, .leaseLost, .notConnected, .refused(.inDoubt, _, _, _): nil
-        case .sent, .refused: result
-        }
+    private func account(of attempt: InviteAttempt) -> LeasedAccount {
+        LeasedAccount(
+            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
+            fencingToken: attempt.fencingToken, expiresAt: .epoch)
     }
 
     private func membership(of target: InviteTarget, _ account: String, _ task: InviteTask) async -> Bool? {
@@ -729,10 +721,7 @@ public struct CampaignRunner: Sendable {
     }
 
     private func release(_ attempt: InviteAttempt) async {
-        let lease = LeasedAccount(
-            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
-            fencingToken: attempt.fencingToken, expiresAt: .epoch)
-        try? await manager.release(lease)
+        try? await manager.release(account(of: attempt))
     }
 
     /// Looks for those who were invited among the members, a while later.
