@@ -124,11 +124,15 @@ private struct InvitesGround: Sendable {
         _ = try await round(workers: 2)
         var steps: [String: Step] = [:]
         var rates: [Int: [Double]] = [:]
+        var costs: [Cost] = []
         for _ in 0..<3 {
             for workers in [1, 2, 4] {
                 let done = try await round(workers: workers)
                 rates[workers, default: []].append(done.rate)
-                if workers == 4 { steps.merge(done.steps) { $0 + $1 } }
+                if workers == 4 {
+                    steps.merge(done.steps) { $0 + $1 }
+                    costs.append(done.cost)
+                }
             }
         }
         let medians = rates.mapValues(median)
@@ -142,12 +146,42 @@ private struct InvitesGround: Sendable {
         await report.note(
             "1 worker 1, 2 workers \(rounded(two / one)), 4 workers \(rounded(four / one)) (1 is \(rate(one)) a second)"
         )
+        // Others may be at work on this machine; what a person costs does not depend on them.
+        let (ours, theirs) = (median(costs.map(\.ours)), median(costs.map(\.theirs)))
+        let cost =
+            "\(rounded(ours)) ms of the three services and the sandbox, \(rounded(theirs)) ms of the servers"
+        await report.note("processor time a person: \(cost)")
+        await report.note(
+            "two cores with nothing else to do would carry \(rate(2000 / (ours + theirs))) a second")
         let total = steps.values.map(\.seconds).reduce(0, +)
         for (name, step) in steps.sorted(by: { $0.value.seconds > $1.value.seconds }) {
             let (share, each) = (step.seconds / total * 100, step.seconds / step.count * 1000)
             let times = rounded(step.count / Double(3 * count))
             await report.note(
                 "\(name): \(rounded(share)) % of the time, \(rounded(each)) ms, \(times) a person")
+        }
+    }
+
+    /// Milliseconds of processor time for each person.
+    struct Cost {
+        var ours = 0.0
+        var theirs = 0.0
+
+        static func now() -> Cost {
+            let servers = ProcessTable.descendants(of: getpid())
+            return Cost(ours: used(by: getpid()), theirs: servers.map(used).reduce(0, +))
+        }
+
+        private static func used(by process: Int32) -> Double {
+            guard let file = fopen("/proc/\(process)/stat", "r") else { return 0 }
+            defer { fclose(file) }
+            var text = [CChar](repeating: 0, count: 1024)
+            guard fgets(&text, Int32(text.count), file) != nil else { return 0 }
+            let line = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            // Behind the name, which may hold anything: the state, and from the twelfth on the ticks.
+            let words = (line.split(separator: ")").last ?? "").split(separator: " ")
+            let ticks = words.dropFirst(11).prefix(2).compactMap { Double($0) }.reduce(0, +)
+            return ticks * 1000 / Double(sysconf(Int32(_SC_CLK_TCK)))
         }
     }
 
@@ -160,7 +194,7 @@ private struct InvitesGround: Sendable {
     }
 
     /// One campaign with so many processes' worth of workers, from `execute` to its end.
-    private func round(workers: Int) async throws -> (rate: Double, steps: [String: Step]) {
+    private func round(workers: Int) async throws -> (rate: Double, cost: Cost, steps: [String: Step]) {
         time.shift(by: .hours(1))
         guard let club = world.communities().first(where: { $0.username == "sandbox_club" })?.chatID else {
             throw InvitesFailed(answer: "no club")
@@ -190,6 +224,7 @@ private struct InvitesGround: Sendable {
                             "INVITE_WAKE_MILLISECONDS": "20",
                         ]), client, time))
         }
+        let before = Cost.now()
         let start = time.uptime
         _ = try await invites.ask(.post, "/api/v1/tasks/\(task)/execute", ["force": true])
         var state = made
@@ -199,13 +234,17 @@ private struct InvitesGround: Sendable {
             state = try await invites.ask(.get, "/api/v1/tasks/\(task)")
         }
         let taken = time.uptime - start
+        let after = Cost.now()
         guard state["completed_count"]?.intValue == Int64(count) else { throw InvitesFailed(answer: state) }
         var steps: [String: Step] = [:]
         for worker in running {
             steps.merge(worker.steps) { $0 + $1 }
             await worker.stop()
         }
-        return (Double(count) / taken.inSeconds, steps)
+        let share = Double(count)
+        let cost = Cost(
+            ours: (after.ours - before.ours) / share, theirs: (after.theirs - before.theirs) / share)
+        return (share / taken.inSeconds, cost, steps)
     }
 
     // MARK: - Accounts

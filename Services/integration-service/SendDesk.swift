@@ -33,7 +33,6 @@ extension SendFailure {
 /// doubt; then Telegram is looked at, and nothing is ever sent a second time.
 struct SendDesk: Sendable {
     let store: SendStore
-    let accounts: AccountStore
     let sessions: Sessions
     let resolver: Resolver
     let errands: Errands
@@ -106,8 +105,7 @@ struct SendDesk: Sendable {
             throw failure
         case .failed(let failure) where failure.code == .inDoubt: try await store.doubt(wish.attempt)
         default:
-            try await store.finish(wish.attempt, with: outcome, at: time.now)
-            try await accounts.noteUse(of: account.id, at: time.now)
+            try await store.finishUse(wish.attempt, with: outcome, at: time.now)
         }
         return outcome
     }

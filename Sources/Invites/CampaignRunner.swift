@@ -168,6 +168,10 @@ public struct CampaignRunner: Sendable {
             else { return false }
             do {
                 return try await turn(task, lease, hands)
+            } catch let error as Unsettled {
+                // Something may have been sent that account-manager has not heard of: nobody else may use the
+                // account until it is known.
+                throw error.cause
             } catch {
                 try? await manager.release(lease)
                 throw error
@@ -209,12 +213,14 @@ public struct CampaignRunner: Sendable {
             }
             guard let target = hands.next else { break }
             switch try await attempt(task, target, lease, hands.lane) {
-            case .sent(let step, let mayGoOn):
+            case .sent(let step, let standing):
                 sent += 1
                 hands.dropFirst()
+                // As good as in doubt for the limits: the account is given back when it has been told.
+                if standing == .unheard { return true }
                 switch step.account {
                 // Who is to be written to instead waits for the account's own time: its check says until when.
-                case .keep where !mayGoOn && !target.asMessage: return try await done(true)
+                case .keep where standing == .rests && !target.asMessage: return try await done(true)
                 case .keep: continue
                 case .leave where step.target == .inDoubt:
                     // The account stays leased until it is known what happened in its name.
@@ -241,9 +247,20 @@ public struct CampaignRunner: Sendable {
         return try await done(true)
     }
 
+    /// How an account stands after an attempt.
+    enum AccountStanding: Equatable, Sendable {
+        case mayGoOn
+        /// It may not do the same again now.
+        case rests
+        /// account-manager could not be told.
+        case unheard
+    }
+
+    /// A failure between the decision to send and the moment at which all is written down.
+    private struct Unsettled: Error { let cause: any Error }
+
     private enum AttemptEnd {
-        /// And whether the account may do the same again now.
-        case sent(NextStep, mayGoOn: Bool)
+        case sent(NextStep, AccountStanding)
         /// The target has come to its end without a send.
         case settled
         /// The account may not do this now; the next one may.
@@ -310,9 +327,15 @@ public struct CampaignRunner: Sendable {
         case .wait(let until, let reason): return try await giveUp(.taskWaits(until: until, reason))
         case .stopped: return try await giveUp(.stopped)
         }
-        let result = try await metrics.step("send", time) { try await send(attempt, content, target, lease) }
-        let (step, mayGoOn) = try await conclude(attempt, result, target, task, lease)
-        return .sent(step, mayGoOn: mayGoOn)
+        do {
+            let result = try await metrics.step("send", time) {
+                try await send(attempt, content, target, lease)
+            }
+            let (step, standing) = try await conclude(attempt, result, target, task, lease)
+            return .sent(step, standing)
+        } catch {
+            throw Unsettled(cause: error)
+        }
     }
 
     /// How long after the check something may still be begun: account-manager keeps the place for two minutes.
@@ -344,7 +367,7 @@ public struct CampaignRunner: Sendable {
     func conclude(
         _ attempt: InviteAttempt, _ result: SendResult, _ target: InviteTarget, _ task: InviteTask,
         _ lease: LeasedAccount?, overriding override: NextStep? = nil
-    ) async throws -> (step: NextStep, mayGoOn: Bool) {
+    ) async throws -> (step: NextStep, account: AccountStanding) {
         let step =
             override
             ?? OutcomePolicy.step(
@@ -353,19 +376,19 @@ public struct CampaignRunner: Sendable {
                     isMessage: attempt.action == .message,
                     fallsBackToMessages: task.settings.fallsBackToMessages, detours: target.detours))
         let code = result.code
-        var isRecorded = true
-        var mayGoOn = true
+        var standing = AccountStanding.mayGoOn
         switch step.permit {
         case .record(let success):
             do {
-                mayGoOn = try await metrics.step("record", time) {
+                let mayGoOn = try await metrics.step("record", time) {
                     try await manager.record(
                         attempt.action, account: attempt.accountID, user: attempt.userID,
                         channel: attempt.channel, success: success, permit: attempt.permitID,
                         lease: attempt.leaseID, error: code)
                 }
+                if !mayGoOn { standing = .rests }
             } catch is PeerError {
-                isRecorded = false
+                standing = .unheard
             }
         case .release:
             if let permit = attempt.permitID, let lease {
@@ -375,14 +398,14 @@ public struct CampaignRunner: Sendable {
         }
         let isNew = try await metrics.step("finish", time) {
             try await store.finish(
-                attempt, result, step, of: target, in: task, isRecorded: isRecorded, at: time.now)
+                attempt, result, step, of: target, in: task, isRecorded: standing != .unheard, at: time.now)
         }
         if isNew {
             metrics.attempts[attempt.action.rawValue, code ?? (step.target == .invited ? "sent" : "other")]
                 .increment()
         }
         if isNew { try await tell(step, result, attempt, task) }
-        return (step, mayGoOn)
+        return (step, standing)
     }
 
     private func tell(_ step: NextStep, _ result: SendResult, _ attempt: InviteAttempt, _ task: InviteTask)
@@ -612,6 +635,8 @@ public struct CampaignRunner: Sendable {
                     retryAt: refusal.retryAt)
             }
             var outcome = TestOutcome(account: lease.accountID)
+            // What may have been sent and counts nowhere yet keeps the account in our hands.
+            var isFree = true
             if let account, lease.accountID != account {
                 outcome.reason = "account_not_free"
                 outcome.message = .init("This account is not free now", "Этот аккаунт сейчас не свободен")
@@ -620,7 +645,8 @@ public struct CampaignRunner: Sendable {
                 outcome.message = SendRefusal.adminRequired.text
             } else {
                 switch try await attempt(task, target, lease, lane, isTest: true) {
-                case .sent(let step, _):
+                case .sent(let step, let standing):
+                    isFree = standing != .unheard && step.target != .inDoubt
                     if case .back(let reason, _) = step.target {
                         (outcome.reason, outcome.message) = (reason.code, reason.text)
                     }
@@ -631,11 +657,11 @@ public struct CampaignRunner: Sendable {
                 }
             }
             try await store.giveBack([target], by: lane)
-            try? await manager.release(lease)
+            if isFree { try? await manager.release(lease) }
             return outcome
         } catch {
             try? await store.giveBack([target], by: lane)
-            throw error
+            throw (error as? Unsettled)?.cause ?? error
         }
     }
 
@@ -648,6 +674,7 @@ public struct CampaignRunner: Sendable {
                 attempt.action, account: attempt.accountID, user: attempt.userID, channel: attempt.channel,
                 success: isAccepted, permit: attempt.permitID, lease: attempt.leaseID, error: code)
             try await store.noteRecorded(attempt.id)
+            await release(attempt)
         }
     }
 
@@ -679,8 +706,11 @@ public struct CampaignRunner: Sendable {
             return
         }
         guard target.looks >= DoubtPolicy.mostLooks, task.status != .paused else {
-            try await store.postpone(
-                doubt: target.id, until: time.now + DoubtPolicy.pause(beforeLook: target.looks))
+            let pause = DoubtPolicy.pause(beforeLook: target.looks)
+            // What may have been sent counts nowhere yet, so the account has to stay in our hands.
+            _ = try? await manager.extend(
+                account(of: attempt), minutes: Int(pause.components.seconds / 60) + 60)
+            try await store.postpone(doubt: target.id, until: time.now + pause)
             return
         }
         // Counted as if it had arrived: the limits are a promise.
@@ -688,6 +718,7 @@ public struct CampaignRunner: Sendable {
             .failed(.outcomeUnknown), count: .unknown, permit: .record(success: true))
         try await conclude(
             attempt, .unknown(reason: "looked up too often"), target, task, nil, overriding: step)
+        await release(attempt)
     }
 
     /// How an attempt came out, `notSent` for one that never will; nil while nobody can say. It is not made now: the
