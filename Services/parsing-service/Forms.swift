@@ -99,12 +99,32 @@ private struct FiltersForm: JSONDecodable {
     }
 }
 
+enum SortOrder: String, CaseIterable { case ascending = "asc", descending = "desc" }
+
+/// Results are numbered as they were found, and given in no other order.
+enum ResultSort: String, CaseIterable { case position }
+enum ResultOrder: String, CaseIterable { case ascending = "asc" }
+
 /// Reads a query's values and gathers all mistakes, as `Fields` does for bodies.
 struct QueryReader {
     let query: Query
     private(set) var errors: [FieldError] = []
 
-    init(_ query: Query) { self.query = query }
+    /// What cannot be read is left out of a query. A filter that is left out would show everything, so it is told.
+    init(_ query: Query) {
+        self.query = query
+        for part in query.raw.split(separator: "&").prefix(200) {
+            let name = part.prefix { $0 != "=" }
+            let value = part.dropFirst(name.count).dropFirst()
+            guard percentDecoded(name) == nil || percentDecoded(value) == nil else { continue }
+            errors.append(
+                FieldError(
+                    percentDecoded(name) ?? "?", "unreadable",
+                    .init(
+                        "This is no text: a broken escape, a null character, or not UTF-8",
+                        "Это не текст: неверная последовательность, нулевой символ или не UTF-8")))
+        }
+    }
 
     mutating func parsed<Value>(
         _ name: String, _ expected: LocalizedText, _ parse: (String) -> Value?
