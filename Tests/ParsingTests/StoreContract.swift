@@ -298,6 +298,38 @@ func lease(_ account: String = "a") -> AccountLease {
                 #expect(try rows[0].int("n") == 0)
             }
             harvest.messages.removeLast()
+            // Now the rows can be written and the checkpoint cannot.
+            switch engine {
+            case .sqlite:
+                try await database.run(
+                    """
+                    CREATE TRIGGER broken BEFORE UPDATE OF course ON parse_tasks
+                    BEGIN SELECT RAISE(ABORT, 'broken'); END
+                    """)
+            case .postgres:
+                try await database.run(
+                    """
+                    CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql
+                    AS 'BEGIN RAISE EXCEPTION ''broken''; END'
+                    """)
+                try await database.run(
+                    """
+                    CREATE TRIGGER broken BEFORE UPDATE OF course ON parse_tasks
+                    FOR EACH ROW EXECUTE FUNCTION broken()
+                    """)
+            }
+            await #expect(throws: (any Error).self) {
+                _ = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
+            }
+            let written = try await database.run(
+                """
+                SELECT (SELECT count(*) FROM parse_people) + (SELECT count(*) FROM parse_messages) AS n
+                """)
+            #expect(try written[0].int("n") == 0)
+            switch engine {
+            case .sqlite: try await database.run("DROP TRIGGER broken")
+            case .postgres: try await database.run("DROP TRIGGER broken ON parse_tasks")
+            }
             let saved = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
             #expect(saved.counts.results == 1)
             #expect(saved.counts.storedMessages == 1)
