@@ -13,6 +13,18 @@ struct SendWish: Sendable {
     let text: String
     /// For the address book.
     let name: String
+    /// Nothing is begun later.
+    let notAfter: Timestamp?
+
+    /// A caller that slept through its permit must not act on it.
+    func checkInTime(_ now: Timestamp) throws(SendFailure) {
+        if let notAfter, now > notAfter { throw SendFailure(.unreachable, original: "asked for too late") }
+    }
+}
+
+extension SendFailure {
+    /// The outcome of an attempt that was taken back before anything was sent.
+    fileprivate static let withdrawn = SendFailure(.unreachable, original: "withdrawn")
 }
 
 /// Sends: each attempt once, however often and by however many it is asked for at the same moment.
@@ -48,6 +60,25 @@ struct SendDesk: Sendable {
                 case .done(let outcome): return Answer(outcome: outcome, isRepeated: true)
                 case .inDoubt: return Answer(outcome: try await lookUp(wish, account), isRepeated: true)
                 // This process has turns, so another one would have to be at it.
+                case .underWay: throw IntegrationError.busy
+                }
+            }
+        }
+    }
+
+    /// What became of an attempt; nil for one that was not made, and from now on never is, whoever still asks for
+    /// it: so its caller may try the same person under another one.
+    func withdraw(_ wish: SendWish, from account: LinkedAccount) async throws -> Answer? {
+        try await gate.pass(time)
+        return try await errands.run { [self] in
+            try await turns.take("\(wish.attempt.userID)/\(wish.attempt.id)") {
+                switch try await store.claim(wish.attempt, at: time.now) {
+                case .granted:
+                    try await store.finish(wish.attempt, with: .failed(.withdrawn), at: time.now)
+                    return nil
+                case .done(.failed(.withdrawn)): return nil
+                case .done(let outcome): return Answer(outcome: outcome, isRepeated: true)
+                case .inDoubt: return Answer(outcome: try await lookUp(wish, account), isRepeated: true)
                 case .underWay: throw IntegrationError.busy
                 }
             }
@@ -99,6 +130,7 @@ struct SendDesk: Sendable {
         if try await isMember(person, chat, client) == true {
             return .failed(SendFailure(.alreadyParticipant, original: "USER_ALREADY_PARTICIPANT"))
         }
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         do {
             switch try await client.add(person, to: chat) {
@@ -138,6 +170,7 @@ struct SendDesk: Sendable {
             return .failed(SendFailure(.privacyRestricted, original: "PRIVACY_PREMIUM_REQUIRED"))
         }
         let chat = try await client.privateChat(with: person)
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         let message = try await client.send(wish.text, to: chat)
         return .sent(.init(messageID: message.id, targetUserID: person, at: message.date))
@@ -147,6 +180,7 @@ struct SendDesk: Sendable {
         guard let phone = wish.target.phone else {
             throw SendFailure(.invalidUsername, original: "a phone number is needed")
         }
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         let found = try await client.importContacts([
             NewContact(phone: phone, firstName: wish.name.isEmpty ? wish.target.username ?? phone : wish.name)
