@@ -110,21 +110,7 @@ struct QueryReader {
     let query: Query
     private(set) var errors: [FieldError] = []
 
-    /// What cannot be read is left out of a query. A filter that is left out would show everything, so it is told.
-    init(_ query: Query) {
-        self.query = query
-        for part in query.raw.split(separator: "&").prefix(200) {
-            let name = part.prefix { $0 != "=" }
-            let value = part.dropFirst(name.count).dropFirst()
-            guard percentDecoded(name) == nil || percentDecoded(value) == nil else { continue }
-            errors.append(
-                FieldError(
-                    percentDecoded(name) ?? "?", "unreadable",
-                    .init(
-                        "This is no text: a broken escape, a null character, or not UTF-8",
-                        "Это не текст: неверная последовательность, нулевой символ или не UTF-8")))
-        }
-    }
+    init(_ query: Query) { self.query = query }
 
     mutating func parsed<Value>(
         _ name: String, _ expected: LocalizedText, _ parse: (String) -> Value?
