@@ -143,6 +143,7 @@ public struct ParseEngine: Sendable {
         }
         if !page.messages.isEmpty || !page.people.isEmpty { attempt.failures = 0 }
         var course = attempt.task.course
+        course.begin(at: time.now)
         let harvest: Course.Harvest
         do {
             harvest = try course.take(page, of: request, attempt.task.type, attempt.task.config)
@@ -327,13 +328,13 @@ public struct ParseEngine: Sendable {
     }
 
     private func finish(_ attempt: inout Attempt, _ failure: TaskFailure?) async throws -> Outcome {
-        try await store.finish(attempt.task, failure, at: time.now, keepingResultsFor: retention)
+        // While the task is still ours: once it has ended, nothing says any more that this work goes on. An
+        // account that is not given back comes back when its lease ends.
         let lease = attempt.lease
         attempt.lease = nil
-        if let lease {
-            // The task is done; an account that is not given back comes back when its lease ends.
-            try? await lender.giveBack(lease, user: attempt.task.user)
-        }
+        if let lease { try? await lender.giveBack(lease, user: attempt.task.user) }
+        try Task.checkCancellation()
+        try await store.finish(attempt.task, failure, at: time.now, keepingResultsFor: retention)
         _ = try? await store.wakeWaiting(of: attempt.task.user)
         log.info(
             "parse.finished",

@@ -149,7 +149,11 @@ private final class Victim {
 
     /// How it stands, as soon as anybody can tell.
     func task(_ id: String) async throws -> JSONValue {
-        if let answering { return await answering.user().get("/tasks/\(id)").json }
+        if let answering {
+            let answer = await answering.user().get("/tasks/\(id)")
+            try #require(answer.status == 200, "\(answer.text)")
+            return answer.json
+        }
         var task: JSONValue = .null
         try await eventually("it answers") {
             guard let answer = try await ask(.get, "/api/v1/tasks/\(id)?user_id=1") else { return false }

@@ -42,6 +42,8 @@ final class Plant: Sendable {
     let folder: String
     /// When each request for reading went out, and for whom.
     let requests = Requests()
+    /// How long account-manager takes to have an account back.
+    let slowness = Slowness()
 
     static let secret = String(repeating: "k", count: 32)
 
@@ -61,18 +63,19 @@ final class Plant: Sendable {
         let world = SandboxWorld(options, time: time)
         self.world = world
         let (managerPort, integrationPort) = (try Loopback.freePort(), try Loopback.freePort())
+        let usersPort = try Loopback.freePort()
         var values = [
             "AUTH_MODE": "strict", "LOG_LEVEL": "debug", "JWT_SECRET": Self.secret,
             "ACCOUNT_MANAGER_URL": "http://127.0.0.1:\(managerPort)",
             "INTEGRATION_SERVICE_URL": "http://127.0.0.1:\(integrationPort)",
-            "PARSING_WORKER_NAME": "plant",
+            "USER_SERVICE_URL": "http://127.0.0.1:\(usersPort)", "PARSING_WORKER_NAME": "plant",
         ]
         values.merge(settings) { $1 }
         var clientSettings = HTTPClient.Settings()
         clientSettings.limits.perHost = 64
         let client = HTTPClient(clientSettings)
         self.client = client
-        let (sink, requests) = (log, self.requests)
+        let (sink, requests, slowness) = (log, self.requests, self.slowness)
         let common = values
         func assembled(_ definition: ServiceDefinition, _ broker: any Broker) async throws -> AssembledService
         {
@@ -95,8 +98,12 @@ final class Plant: Sendable {
             }, broker)
         accountManager = manager
         self.integration = integration
+        // Of user-service only what the others ask when an hour, of a fast clock too, has passed.
+        var users = Router()
+        users.on("GET", "/internal/ended-sessions/{id}") { _ in .json(["ended": false] as JSONValue) }
         let servers = [
-            HTTPServer(ServerSettings(port: managerPort), manager.router),
+            HTTPServer(ServerSettings(port: usersPort), users),
+            HTTPServer(ServerSettings(port: managerPort), Slow(manager.router, slowness)),
             HTTPServer(ServerSettings(port: integrationPort), Counting(integration.router, requests)),
         ]
         for server in servers { try server.bind() }
@@ -119,9 +126,10 @@ final class Plant: Sendable {
     /// Runs `test` with everything there, and ends everything afterwards.
     static func open(
         _ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:],
-        _ rhythm: Rhythm = .quick, _ test: (Plant, Run) async throws -> Void
+        _ rhythm: Rhythm = .quick, time: any TimeSource = SystemTime(),
+        _ test: (Plant, Run) async throws -> Void
     ) async throws {
-        let plant = try await Plant(engine, options, settings)
+        let plant = try await Plant(engine, options, settings, time: time)
         let run = try await plant.started(rhythm)
         do { try await test(plant, run) } catch {
             await run.stop()
@@ -213,15 +221,15 @@ final class Plant: Sendable {
         }
 
         /// A task of user 1 for one link.
-        func create(_ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1)
-            async throws
-            -> String
-        {
+        func create(
+            _ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1,
+            priority: TaskPriority = .normal
+        ) async throws -> String {
             let answer = await self.user(user).post(
                 "/api/v1/tasks",
                 [
                     "platform": "telegram", "links": [.string(link)], "task_type": .string(type),
-                    "config": config,
+                    "priority": .string(priority.rawValue), "config": config,
                 ])
             try #require(answer.status == 201, "\(answer.text)")
             return try #require(answer["id"].stringValue)
@@ -346,6 +354,29 @@ private struct Counting: Responder {
     func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
     func answer(_ request: Request) async -> Response {
         if request.path.hasPrefix("/internal/telegram/") { requests.note(request) }
+        return await router.answer(request)
+    }
+}
+
+final class Slowness: Sendable {
+    private let duration = Mutex<Duration>(.zero)
+    func set(_ duration: Duration) { self.duration.withLock { $0 = duration } }
+    var now: Duration { duration.withLock { $0 } }
+}
+
+/// Takes its time before it has an account back.
+private struct Slow: Responder {
+    let router: Router
+    let slowness: Slowness
+
+    init(_ router: Router, _ slowness: Slowness) {
+        self.router = router
+        self.slowness = slowness
+    }
+
+    func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
+    func answer(_ request: Request) async -> Response {
+        if request.path.contains("/release/") { try? await SystemTime().sleep(for: slowness.now) }
         return await router.answer(request)
     }
 }
