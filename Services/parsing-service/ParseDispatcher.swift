@@ -156,7 +156,13 @@ final class ParseDispatcher: Service {
                     return nil
                 }
                 defer { group.cancelAll() }
-                return try await group.next() ?? nil
+                var outcome = try await group.next() ?? nil
+                group.cancelAll()
+                // What was cut off may have come to its end at the same moment.
+                while outcome == nil, let last = await group.nextResult() {
+                    outcome = (try? last.get()) ?? nil
+                }
+                return outcome
             }
         } catch is CancellationError {
             outcome = nil

@@ -99,7 +99,11 @@ public struct ParseEngine: Sendable {
             }
         } catch ParseError.claimLost {
             log.info("parse.stopped", ["task": .id(task.id)])
-            if let lease = attempt.lease { try await returnIfOurs(lease, of: attempt.task) }
+            if let lease = attempt.lease {
+                // Half of a return would be none: whoever is cut off here is abandoned, and that returns it.
+                try Task.checkCancellation()
+                try await returnIfOurs(lease, of: attempt.task)
+            }
             return .stopped
         }
     }
