@@ -30,14 +30,16 @@ extension Response {
     }
 
     private var mayPack: Bool {
-        guard status == 200, headers["content-encoding"] == nil, let type = headers["content-type"],
-            MediaType(type).isJSON
+        let isLarge =
+            switch content {
+            case .bytes(let bytes): bytes.count >= Self.worthPacking
+            case .stream(let length, _): length.map { $0 >= Self.worthPacking } ?? true
+            case .file: false
+            }
+        guard isLarge, status == 200, headers["content-encoding"] == nil,
+            let type = headers["content-type"]
         else { return false }
-        return switch content {
-        case .bytes(let bytes): bytes.count >= Self.worthPacking
-        case .stream(let length, _): length.map { $0 >= Self.worthPacking } ?? true
-        case .file: false
-        }
+        return MediaType(type).isJSON
     }
 }
 

@@ -60,13 +60,28 @@ public struct Headers: Sendable, Equatable, ExpressibleByDictionaryLiteral, Sequ
 
 /// Whether two header names or tokens are the same, as HTTP compares them: ASCII case does not count.
 public func sameName(_ left: String, _ right: String) -> Bool {
-    let (left, right) = (left.utf8, right.utf8)
+    let (left, right) = (left.utf8.span, right.utf8.span)
     guard left.count == right.count else { return false }
-    for (a, b) in zip(left, right) where a != b {
-        guard a | 0x20 == b | 0x20, (a | 0x20) >= 0x61, (a | 0x20) <= 0x7A else { return false }
+    for index in left.indices where left[index] != right[index] {
+        let (a, b) = (left[index] | 0x20, right[index] | 0x20)
+        guard a == b, a >= 0x61, a <= 0x7A else { return false }
     }
     return true
 }
+
+/// RFC 9110's `tchar`: what a method and a field's name are made of.
+@inlinable public func isTokenByte(_ byte: UInt8) -> Bool {
+    switch byte {
+    case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
+    // ! # $ % & ' * + - . ^ _ ` | ~
+    case 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2E, 0x5E...0x60, 0x7C, 0x7E: true
+    default: false
+    }
+}
+
+/// Whether a byte may stand in a field's value: visible, blank, tab, or part of another encoding. A line break
+/// would begin another field.
+@inlinable public func isValueByte(_ byte: UInt8) -> Bool { byte >= 0x20 ? byte != 0x7F : byte == 0x09 }
 
 func trimmingBlanks(_ text: Substring) -> Substring {
     var text = text

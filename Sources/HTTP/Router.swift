@@ -156,6 +156,8 @@ public struct Router: Responder {
 
     private func route(_ request: inout Request) throws -> Endpoint {
         guard let segments = pathSegments(request.path) else { throw Problem.badPath }
+        // A filter that nobody can read must not silently become none.
+        guard request.query.isWellFormed else { throw Problem.badQuery }
         guard let match = root.find(segments[...], []) else {
             guard let finder else { throw Problem.notFound }
             let found = try finder(request)
@@ -199,7 +201,8 @@ public struct Router: Responder {
 /// its part, and a part of dots is a name like any other: nothing here walks a tree of files.
 private func pathSegments(_ path: String) -> [String]? {
     var result: [String] = []
-    for part in path.split(separator: "/") {
+    // By bytes: characters would have to be told apart first.
+    for part in path.utf8.split(separator: UInt8(ascii: "/")).map(Substring.init) {
         guard part.utf8.contains(UInt8(ascii: "%")) else {
             result.append(String(part))
             continue

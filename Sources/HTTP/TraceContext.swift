@@ -19,7 +19,8 @@ public struct TraceContext: Sendable, Equatable {
 
     /// A new chain.
     public init(_ random: some RandomSource) {
-        self.init(traceID: hex(random.bytes(16)), spanID: hex(random.bytes(8)), flags: "01")
+        self.init(
+            traceID: hex(random.next()) + hex(random.next()), spanID: hex(random.next()), flags: "01")
     }
 
     /// Reads a `traceparent`; `nil` for anything that is not exactly one.
@@ -38,7 +39,7 @@ public struct TraceContext: Sendable, Equatable {
     public func child(_ random: some RandomSource) -> TraceContext {
         traceID.isEmpty
             ? TraceContext(random)
-            : TraceContext(traceID: traceID, spanID: hex(random.bytes(8)), flags: flags)
+            : TraceContext(traceID: traceID, spanID: hex(random.next()), flags: flags)
     }
 
     /// What is handed on as `traceparent`.
@@ -49,7 +50,12 @@ private func isHex(_ text: Substring) -> Bool {
     text.utf8.allSatisfy { ($0 >= 0x30 && $0 <= 0x39) || ($0 >= 0x61 && $0 <= 0x66) }
 }
 
-private func hex(_ bytes: Bytes) -> String {
-    let digits = Bytes("0123456789abcdef".utf8)
-    return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+private func hex(_ word: UInt64) -> String {
+    unsafe String(unsafeUninitializedCapacity: 16) { digits in
+        for place in 0..<16 {
+            let digit = UInt8(truncatingIfNeeded: word >> UInt64(60 - 4 * place)) & 15
+            unsafe digits[place] = digit < 10 ? 0x30 + digit : 0x57 + digit
+        }
+        return 16
+    }
 }

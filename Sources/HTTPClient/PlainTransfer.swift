@@ -1,4 +1,5 @@
 import Core
+import Glibc
 import HTTP
 
 /// One exchange on its way over a connection without TLS: writes the request, reads the answer. Only the
@@ -232,7 +233,7 @@ final class PlainTransfer {
         _ rest: inout Slice<UnsafeBufferPointer<UInt8>>, limit: Int,
         _ use: (UnsafeBufferPointer<UInt8>) throws(ClientError) -> Void
     ) throws(ClientError) {
-        guard let end = rest.firstIndex(of: 0x0A) else {
+        guard let end = lineEnd(in: rest) else {
             line.append(contentsOf: rest)
             rest = rest.suffix(0)
             guard line.count <= limit else {
@@ -254,6 +255,12 @@ final class PlainTransfer {
             }
         }
         try outcome.get()
+    }
+
+    private func lineEnd(in bytes: Slice<UnsafeBufferPointer<UInt8>>) -> Int? {
+        let piece = UnsafeBufferPointer(rebasing: bytes)
+        guard let start = piece.baseAddress, let found = memchr(start, 0x0A, piece.count) else { return nil }
+        return bytes.startIndex + (UnsafeRawPointer(found) - UnsafeRawPointer(start))
     }
 
     private func chunkSize(_ line: UnsafeBufferPointer<UInt8>) throws(ClientError) -> Int {

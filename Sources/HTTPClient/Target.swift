@@ -85,19 +85,6 @@ private func isHostByte(_ byte: UInt8) -> Bool {
         || byte == UInt8(ascii: "-") || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_")
 }
 
-/// RFC 9110's `tchar`: what a method and a field's name are made of.
-func isTokenByte(_ byte: UInt8) -> Bool { tokenBytes[Int(byte)] }
-
-private let tokenBytes: [Bool] = (0...255).map { number in
-    switch UInt8(number) {
-    case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-    case let byte: "!#$%&'*+-.^_`|~".utf8.contains(byte)
-    }
-}
-
-/// Whether a byte may stand in a field's value. A line break would begin another field.
-func isValueByte(_ byte: UInt8) -> Bool { byte >= 0x20 && byte != 0x7F || byte == 0x09 }
-
 /// Refuses what would not arrive as it was meant.
 func check(_ request: ClientRequest) throws(ClientError) {
     let method = request.method.rawValue.utf8
@@ -106,16 +93,22 @@ func check(_ request: ClientRequest) throws(ClientError) {
         throw .invalidRequest(reason: "the method is no method")
     }
     for field in request.headers {
-        guard !field.name.utf8.isEmpty, field.name.utf8.allSatisfy(isTokenByte) else {
+        guard !field.name.utf8.isEmpty, all(field.name, isTokenByte) else {
             throw .invalidRequest(reason: "a header's name holds what no name may hold")
         }
-        guard field.value.utf8.allSatisfy(isValueByte) else {
+        guard all(field.value, isValueByte) else {
             throw .invalidRequest(reason: "the header \(field.name) holds a control character")
         }
     }
     if request.method == .head, request.body.length != 0 {
         throw .invalidRequest(reason: "HEAD has no body")
     }
+}
+
+@inline(__always) private func all(_ text: String, _ isFine: (UInt8) -> Bool) -> Bool {
+    let bytes = text.utf8.span
+    for index in bytes.indices where !isFine(bytes[index]) { return false }
+    return true
 }
 
 /// Fields that frame the message or belong to one connection: this driver's business, whatever the caller

@@ -100,16 +100,3 @@ private func isSame(_ text: UnsafeBufferPointer<UInt8>, _ expected: StaticString
     }
     return true
 }
-
-@inline(__always) func isTokenByte(_ byte: UInt8) -> Bool { tokenBytes[Int(byte)] }
-/// Visible, blank, tab, or part of another encoding: everything but control characters.
-@inline(__always) private func isValueByte(_ byte: UInt8) -> Bool {
-    byte >= 0x20 ? byte != 0x7F : byte == 0x09
-}
-
-private let tokenBytes: [Bool] = (0..<256).map { value in
-    switch UInt8(value) {
-    case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-    case let byte: "!#$%&'*+-.^_`|~".utf8.contains(byte)
-    }
-}

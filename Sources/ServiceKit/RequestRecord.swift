@@ -6,14 +6,15 @@ import HTTP
 struct RequestRecord: Sendable {
     private let log: Log
     private let time: any TimeSource
-    private let random: any RandomSource
+    private let random: SeededRandom
     private let requests: Labeled<Counter>
     private let durations: Labeled<Histogram>
 
     init(log: Log, metrics: Metrics, time: any TimeSource, random: any RandomSource) {
         self.log = log
         self.time = time
-        self.random = random
+        // Ids are no secrets: one draw from the kernel is enough for all of them.
+        self.random = SeededRandom(seed: random.next())
         requests = metrics.counters(
             "http_requests_total", "Requests answered", labels: ["method", "route", "status"])
         durations = metrics.histograms(
@@ -33,14 +34,15 @@ struct RequestRecord: Sendable {
         router.observe { request, response in
             let duration = time.uptime - request.arrivedAt
             let route = request.route.isEmpty ? "none" : request.route
-            requests[known(request.method), route, String(response.status)].increment()
+            let method = Self.label(of: request.method)
+            requests[method, route, String(response.status)].increment()
             durations[route].observe(duration)
             // Health checks and readings of metrics come every few seconds and say nothing.
             let level: LogLevel = Self.quiet.contains(route) && response.status < 400 ? .debug : .info
             request.log.write(
                 level, "request.answered",
                 [
-                    "method": .id(known(request.method)), "route": .id(route),
+                    "method": .id(method), "route": .id(route),
                     "status": .int(response.status),
                     "duration_ms": .duration(duration),
                 ])
@@ -59,14 +61,24 @@ struct RequestRecord: Sendable {
         return isFine ? id : nil
     }
 
-    private static func newID(_ random: any RandomSource) -> String {
-        let text = String(random.next(), radix: 36)
-        return "r" + String(repeating: "0", count: max(0, 13 - text.count)) + text
+    /// `r` and the number to the base of 36.
+    private static func newID(_ random: SeededRandom) -> String {
+        var left = random.next()
+        return unsafe String(unsafeUninitializedCapacity: 14) { characters in
+            unsafe characters[0] = UInt8(ascii: "r")
+            for place in stride(from: 13, to: 0, by: -1) {
+                let digit = UInt8(left % 36)
+                unsafe characters[place] = digit < 10 ? 0x30 + digit : 0x57 + digit
+                left /= 36
+            }
+            return 14
+        }
     }
 
     /// Methods from outside must not become labels of their own.
-    private func known(_ method: Method) -> String {
-        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(method.rawValue)
-            ? method.rawValue : "other"
+    private static func label(of method: Method) -> String {
+        known.contains(method.rawValue) ? method.rawValue : "other"
     }
+
+    private static let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 }

@@ -78,6 +78,29 @@ protocol BlockingConnection: AnyObject, SendableMetatype {
     func copy(_ piece: Piece, into target: CopyTarget, limit: Duration, _ ticket: Ticket) throws
 }
 
+/// A connection that can also run statements without blocking: one thread serves many of them, told by the
+/// system which has something to read.
+protocol WatchedConnection: BlockingConnection {
+    var descriptor: Int32 { get }
+    /// Prepares a batch for sending and reports what cannot be sent.
+    func start(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void)
+    /// Sends; false where the other side does not take all of it now.
+    func flushAtOnce() -> Bool
+    /// Reads what has come; false where the connection broke.
+    func takeIn() -> Bool
+    /// Reports whatever statements of the batch are certain; if it `waits`, all of them.
+    func goOn(waits: Bool, _ done: (Int, Result<Rows, any Error>) -> Void) -> Progress
+}
+
+/// How far a batch has come.
+enum Progress {
+    case finished
+    /// There is nothing to do before something can be read.
+    case waiting
+    /// To go on is to block for a moment.
+    case blocked
+}
+
 /// Stops what a connection does, from any thread.
 protocol Interrupter: AnyObject, Sendable {
     /// Interrupts the statement of `ticket` if that is what runs now.

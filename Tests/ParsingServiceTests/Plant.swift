@@ -30,13 +30,16 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 /// stopped, killed and started again over what outlives it.
 final class Plant: Sendable {
     let world: SandboxWorld
-    let time = SystemTime()
+    /// Of the whole plant.
+    let time: any TimeSource
     let accountManager: AssembledService
     let integration: AssembledService
     let log = MemorySink()
     let client: HTTPClient
     private let running: Task<Void, any Error>
-    private let environment: Environment
+    /// What its services are told.
+    let values: [String: String]
+    let folder: String
     /// When each request for reading went out, and for whom.
     let requests = Requests()
 
@@ -48,11 +51,14 @@ final class Plant: Sendable {
             start: SystemTime().now)
     }
 
-    init(_ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:])
-        async throws
-    {
+    init(
+        _ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:],
+        time: any TimeSource = SystemTime()
+    ) async throws {
+        self.time = time
         let folder = try await TestServers.directory()
-        let world = SandboxWorld(options, time: SystemTime())
+        self.folder = folder
+        let world = SandboxWorld(options, time: time)
         self.world = world
         let (managerPort, integrationPort) = (try Loopback.freePort(), try Loopback.freePort())
         var values = [
@@ -67,14 +73,13 @@ final class Plant: Sendable {
         let client = HTTPClient(clientSettings)
         self.client = client
         let (sink, requests) = (log, self.requests)
-        func environment(_ name: String) -> Environment {
-            Environment(values.merging(["DATA_DIR": "\(folder)/\(name)"]) { $1 })
-        }
+        let common = values
         func assembled(_ definition: ServiceDefinition, _ broker: any Broker) async throws -> AssembledService
         {
-            let log = Log(service: definition.name, level: .info, time: SystemTime(), to: sink)
+            let log = Log(service: definition.name, level: .info, time: time, to: sink)
             let resources = try await ProcessResources.open(
-                environment(definition.name), log: log, client: client, sink: sink)
+                Environment(common.merging(["DATA_DIR": "\(folder)/\(definition.name)"]) { $1 }), log: log,
+                time: time, client: client, sink: sink)
             return try await assemble(definition, resources, broker: broker)
         }
         let queues = DatabaseLocation.sqlite("\(folder)/queues.sqlite").open("queues")
@@ -82,7 +87,7 @@ final class Plant: Sendable {
         let broker = SQLBroker(
             queues,
             queues: accountManagerQueues + UserDeletion.queues.filter { !accountManagerQueues.contains($0) },
-            metrics: BrokerMetrics(Metrics()), time: SystemTime(), log: .silent)
+            metrics: BrokerMetrics(Metrics()), time: time, log: .silent)
         let manager = try await assembled(.accountManager, broker)
         let integration = try await assembled(
             .integrationService { _ in
@@ -103,7 +108,7 @@ final class Plant: Sendable {
             _ = try await (lived, served)
         }
         if engine == .postgres { values["DATABASE_URL"] = try await TestServers.postgres() }
-        self.environment = environment("parsing")
+        self.values = values
         try await manager.readiness.wait(time)
         try await integration.readiness.wait(time)
         try await integration.context.endedSessions.fill([], now: time.now, round: "1")
@@ -140,16 +145,21 @@ final class Plant: Sendable {
         private let queues: any Database
         private let task: Task<Void, any Error>
         let tokens: Tokens
+        private let time: any TimeSource
 
-        init(_ plant: Plant, _ rhythm: Rhythm) async throws {
+        init(_ plant: Plant, _ rhythm: Rhythm, _ settings: [String: String]) async throws {
+            time = plant.time
             let definition = ServiceDefinition.parsingService(rhythm: rhythm)
             let log = Log(service: "test", level: .debug, time: plant.time, to: plant.log)
             let resources = try await ProcessResources.open(
-                plant.environment, log: log, client: plant.client, sink: plant.log)
+                Environment(
+                    plant.values.merging(["DATA_DIR": "\(plant.folder)/parsing"]) { $1 }.merging(settings) {
+                        $1
+                    }),
+                log: log, time: time, client: plant.client, sink: plant.log)
             queues = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite").open("queues")
             broker = SQLBroker(
-                queues, queues: definition.queues, metrics: BrokerMetrics(Metrics()), time: SystemTime(),
-                log: log)
+                queues, queues: definition.queues, metrics: BrokerMetrics(Metrics()), time: time, log: log)
             service = try await assemble(definition, resources, broker: broker)
             tokens = resources.tokens
             let services = service.services
@@ -177,7 +187,7 @@ final class Plant: Sendable {
 
         func user(_ id: Int64 = 1) -> Caller {
             let token = tokens.access(
-                userID: id, email: "u\(id)@example.com", session: "s", now: SystemTime().now)
+                userID: id, email: "u\(id)@example.com", session: "s", now: time.now)
             return Caller(router: service.router, token: token.expose())
         }
 
@@ -185,7 +195,7 @@ final class Plant: Sendable {
             let identity = user.map { UserIdentity(id: $0, email: "u\($0)@example.com", tokenID: "") }
             return Caller(
                 router: service.router,
-                token: tokens.service(name, onBehalfOf: identity, now: SystemTime().now).expose())
+                token: tokens.service(name, onBehalfOf: identity, now: time.now).expose())
         }
 
         var nobody: Caller { Caller(router: service.router, token: nil) }
@@ -233,7 +243,9 @@ final class Plant: Sendable {
         }
     }
 
-    func started(_ rhythm: Rhythm = .quick) async throws -> Run { try await Run(self, rhythm) }
+    func started(_ rhythm: Rhythm = .quick, _ settings: [String: String] = [:]) async throws -> Run {
+        try await Run(self, rhythm, settings)
+    }
 
     /// Accounts of a user, connected by QR code and known to account-manager.
     @discardableResult
@@ -242,31 +254,46 @@ final class Plant: Sendable {
             \.phone)
         try #require(phones.count == count, "the world has so many accounts")
         let tokens = integration.context.tokens
-        let caller = Caller(
-            router: integration.router,
-            token: tokens.access(userID: user, email: "u@example.com", session: "s", now: time.now).expose())
+        func caller() -> Caller {
+            Caller(
+                router: integration.router,
+                token: tokens.access(userID: user, email: "u@example.com", session: "s", now: time.now)
+                    .expose())
+        }
         var accounts: [String] = []
         for phone in phones {
-            let shown = await caller.get("/api/v1/telegram/qr-code")
-            try world.scan(try #require(shown["qr_link"].stringValue, "\(shown.text)"), with: phone)
             var account: String?
+            var shown: Answer?
             try await eventually("the account is connected") {
-                let check = await caller.post(
-                    "/api/v1/telegram/qr-check", ["connection_id": shown["connection_id"]])
+                let code: Answer
+                if let known = shown {
+                    code = known
+                } else {
+                    code = await caller().get("/api/v1/telegram/qr-code")
+                    guard let link = code["qr_link"].stringValue else { return false }
+                    try? world.scan(link, with: phone)
+                    shown = code
+                }
+                let check = await caller().post(
+                    "/api/v1/telegram/qr-check", ["connection_id": code["connection_id"]])
+                // A code ends soon, and a fast clock does not wait for a slow machine.
+                if check.status >= 400 || check["status"] == "expired" { shown = nil }
                 account = check["account"]["id"]?.stringValue
                 return account != nil
             }
             accounts.append(try #require(account))
         }
-        let manager = Caller(
-            router: accountManager.router,
-            token: tokens.service(
-                "test", onBehalfOf: UserIdentity(id: user, email: "u@example.com", tokenID: ""),
-                now: time.now
-            ).expose())
+        func manager() -> Caller {
+            Caller(
+                router: accountManager.router,
+                token: tokens.service(
+                    "test", onBehalfOf: UserIdentity(id: user, email: "u@example.com", tokenID: ""),
+                    now: time.now
+                ).expose())
+        }
         try await eventually("account-manager knows them") {
             for account in accounts {
-                let health = await manager.get("/api/v1/account-manager/health/\(account)")
+                let health = await manager().get("/api/v1/account-manager/health/\(account)")
                 if health.status != 200 { return false }
             }
             return true

@@ -66,6 +66,7 @@ public struct Log: Sendable {
     ) {
         guard level >= self.level else { return }
         var line = "{\"time\":\"\(time.now)\",\"level\":\"\(level.rawValue)\",\"event\":\"\(event)\""
+        line.reserveCapacity(320)
         line += prefix
         for (name, value) in fields { appendField(name.description, value, to: &line) }
         line += "}\n"
@@ -77,7 +78,9 @@ public struct Log: Sendable {
 }
 
 private func appendField(_ name: String, _ value: LogValue, to line: inout String) {
-    line += ",\"\(name)\":"
+    line += ",\""
+    line += name
+    line += "\":"
     if Redaction.isSensitive(field: name) {
         line += "\"\(Redaction.mark)\""
         return

@@ -13,7 +13,7 @@ public enum Redaction {
     }
 
     /// Whether a field's value is never shown, whatever it looks like.
-    static func isSensitive(field name: String) -> Bool { isSensitive(Array(name.utf8)[...]) }
+    static func isSensitive(field name: String) -> Bool { isSensitive(name.utf8.span) }
 
     /// How the names of secrets end, in lower case and without `_` and `-`: `refreshToken`, `X-Api-Key`.
     private static let sensitiveEndings = [
@@ -24,12 +24,33 @@ public enum Redaction {
     /// Names that are secret only when they stand alone: `status_code` and `compass` are not.
     private static let sensitiveWords = ["code", "pass", "sid"].map { Array($0.utf8) }
 
-    fileprivate static func isSensitive(_ name: ArraySlice<UInt8>) -> Bool {
-        let plain = name.filter { $0 != UInt8(ascii: "_") && $0 != UInt8(ascii: "-") }.map { $0 | 0x20 }
-        return sensitiveEndings.contains {
-            plain.count >= $0.count && plain[(plain.count - $0.count)...] == $0[...]
+    /// Asked for every field of every line, so it makes nothing and looks at few endings.
+    fileprivate static func isSensitive(_ name: Span<UInt8>) -> Bool {
+        guard let last = name.indices.last(where: { !isSeparator(name[$0]) }) else { return false }
+        let endings = endingsByLastByte[Int(name[last] | 0x20)]
+        return endings.contains { ends(name, with: $0) != nil }
+            || sensitiveWords.contains { ends(name, with: $0) == 0 && $0.count == name.count }
+    }
+
+    private static let endingsByLastByte: [[[UInt8]]] = (0...255).map { byte in
+        sensitiveEndings.filter { $0.last.map(Int.init) == byte }
+    }
+
+    /// Where in a name its ending begins; `nil` where it ends in another way.
+    private static func ends(_ name: Span<UInt8>, with ending: [UInt8]) -> Int? {
+        var place = name.count
+        for expected in ending.reversed() {
+            repeat {
+                place -= 1
+                guard place >= 0 else { return nil }
+            } while isSeparator(name[place])
+            guard name[place] | 0x20 == expected else { return nil }
         }
-            || (name.count == plain.count && sensitiveWords.contains(plain))
+        return place
+    }
+
+    private static func isSeparator(_ byte: UInt8) -> Bool {
+        byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
     }
 }
 
@@ -168,7 +189,7 @@ private struct Redactor {
             let end = endOfValue(start)
             return end > start ? (start, end) : nil
         }
-        guard let place = valuePlace(behind: nameEnd), Redaction.isSensitive(bytes[index..<nameEnd]) else {
+        guard let place = valuePlace(behind: nameEnd), Redaction.isSensitive(bytes[index..<nameEnd].span) else {
             return nil
         }
         let name = lowercase(index, nameEnd)

@@ -1,11 +1,15 @@
 import Core
 import Synchronization
 
-/// Connections of one kind, each on a thread of its own, and the calls that wait for them, first come first
-/// served.
+/// Connections of one kind, and the calls that wait for them, first come first served.
 ///
-/// A free connection fetches its work itself, several statements at once when several wait: so a call costs
-/// one hop to the thread and one back, and what queued up goes out as one batch.
+/// Each connection has a thread, on which it may block: for transactions, cursors and connecting. Where it can
+/// be watched, single statements, which are most of all work, are sent and received on one loop for all
+/// connections, since waking a thread for each costs as much as the statement. A connection goes over from
+/// one to the other when it is wanted there, and stays until it is wanted back.
+///
+/// A free connection fetches its work itself, several statements at once when several wait: what queued up
+/// goes out as one batch.
 final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     enum Work {
         case statement(SQL, CheckedContinuation<Rows, any Error>)
@@ -29,6 +33,10 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
             self.ticket = ticket
         }
 
+        var isStatement: Bool {
+            if case .statement = work { true } else { false }
+        }
+
         func fail(_ error: any Error) {
             switch work {
             case .statement(_, let waiter): waiter.resume(throwing: error)
@@ -38,10 +46,16 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     }
 
     /// A thread and its connection.
-    // Safe: `connection` is touched on the lane's thread alone; what others need stands behind `shared`.
+    // Safe: what is not behind `shared` is touched by whoever has the lane: its thread, the loop, or neither
+    // while it is idle. It changes hands through the pool's lock and the inboxes of both.
     final class Lane: @unchecked Sendable {
         let thread: ThreadExecutor
         var connection: Connection?
+        /// The connection, if it can be watched.
+        var watched: (any WatchedConnection)?
+        /// Set while the loop has the lane.
+        var socket: LaneSocket<Connection>?
+        var batch: Batch?
         private let shared = Mutex<(any Interrupter)?>(nil)
 
         init(name: String) { thread = ThreadExecutor(name: name) }
@@ -52,9 +66,32 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
         }
     }
 
+    /// Statements that a connection works on.
+    struct Batch {
+        let jobs: [Job]
+        let started: Duration
+        var again: [Job] = []
+    }
+
+    /// A lane that is about to get to work, and where.
+    private enum Start {
+        case onThread(Lane)
+        case onLoop(Lane)
+        /// It is the loop's, and the work needs a thread.
+        case leavingLoop(Lane)
+    }
+    private enum Taken {
+        case jobs([Job])
+        case nothing
+        case closed
+    }
+
     private struct State {
         var queue = Queue<Job>()
+        /// Each with its own thread.
         var idle: [Lane] = []
+        /// The loop has them.
+        var idleOnLoop: [Lane] = []
         var lanes: [Lane] = []
         var outage: Outage?
         var isTicking = false
@@ -72,12 +109,17 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     private let batchLimit: Int
     private let context: PoolContext
     private let state = Mutex(State())
+    private let loopSlot: Mutex<EventLoop?>
+    /// Until the pool is closed.
+    private var loop: EventLoop? { loopSlot.withLock { $0 } }
 
     init(_ target: Connection.Target, size: Int, batch: Int, _ context: PoolContext) {
         self.target = target
         self.size = size
         batchLimit = batch
         self.context = context
+        loopSlot = Mutex(
+            Connection.self is any WatchedConnection.Type ? EventLoop(name: "pg-\(context.name)") : nil)
     }
 
     deinit {
@@ -185,7 +227,7 @@ extension ConnectionPool {
         let now = context.time.uptime
         let job = Job(work, limit: limit, deadline: now + context.settings.waiting, ticket: ticket)
         var wantsTicks = false
-        let (refusal, lane): ((any Error)?, Lane?) = state.withLock { state in
+        let (refusal, start): ((any Error)?, Start?) = state.withLock { state in
             if ticket.isCancelled { return (CancellationError(), nil) }
             if state.isClosed { return (Self.closed, nil) }
             if let outage = state.outage, now - outage.since > context.settings.patience {
@@ -199,21 +241,35 @@ extension ConnectionPool {
             wantsTicks = !state.isTicking
             state.isTicking = true
             guard state.outage == nil else { return (nil, nil) }
-            return (nil, wakeLane(&state))
+            return (nil, wakeLane(&state, isForStatement: job.isStatement))
         }
         if let refusal { return job.fail(refusal) }
-        if let lane { lane.thread.perform { self.drain(lane) } }
+        if let start { begin(start) }
         if wantsTicks { startTicking() }
     }
 
-    private func wakeLane(_ state: inout State) -> Lane? {
-        if let lane = state.idle.popLast() { return lane }
+    private func begin(_ start: Start) {
+        switch start {
+        case .onThread(let lane): lane.thread.perform { self.drain(lane) }
+        case .onLoop(let lane): loop?.perform { self.drainOnLoop(lane) }
+        case .leavingLoop(let lane): onThread(lane) { self.drain(lane) }
+        }
+    }
+
+    /// A lane that is where the work wants it, or another one, or a new one.
+    private func wakeLane(_ state: inout State, isForStatement: Bool) -> Start? {
+        if isForStatement, let lane = state.idleOnLoop.popLast() { return .onLoop(lane) }
+        if let lane = state.idle.popLast() {
+            // To connect is to block.
+            return isForStatement && lane.watched != nil ? .onLoop(lane) : .onThread(lane)
+        }
+        if let lane = state.idleOnLoop.popLast() { return .leavingLoop(lane) }
         guard state.lanes.count < size else { return nil }
         let lane = Lane(
             name: "\(Connection.dialect == .postgres ? "pg" : "sq")-\(context.name)-\(state.lanes.count)")
         state.lanes.append(lane)
         context.metrics.open.add(1)
-        return lane
+        return .onThread(lane)
     }
 
     private func cancel(_ ticket: Ticket) {
@@ -234,88 +290,103 @@ extension ConnectionPool {
 
 extension ConnectionPool {
     private func drain(_ lane: Lane) {
-        while true {
-            let jobs = take(for: lane)
-            guard !jobs.isEmpty else { return }
-            guard connect(lane) else { return giveBack(jobs, lane) }
-            context.metrics.inUse.add(1)
-            let isLeased = serve(jobs, lane)
-            if isLeased { return }
-            context.metrics.inUse.add(-1)
-            replaceIfBroken(lane)
+        while case .jobs(let jobs) = take(for: lane) { guard work(on: jobs, lane) else { return } }
+    }
+
+    /// Whether the lane is free for more.
+    private func work(on jobs: [Job], _ lane: Lane) -> Bool {
+        guard connect(lane) else {
+            giveBack(jobs, lane)
+            return false
         }
+        context.metrics.inUse.add(1)
+        let isLeased = serve(jobs, lane)
+        if isLeased { return false }
+        context.metrics.inUse.add(-1)
+        replaceIfBroken(lane)
+        return true
     }
 
     /// The next call, or several single statements; without any the lane is idle.
-    private func take(for lane: Lane) -> [Job] {
+    private func take(for lane: Lane, onLoop isOnLoop: Bool = false) -> Taken {
         var refused: [Job] = []
-        let (jobs, closers): ([Job], [CheckedContinuation<Void, Never>]) = state.withLock { state in
+        var closers: [CheckedContinuation<Void, Never>] = []
+        let taken: Taken = state.withLock { state in
             if state.isClosed {
+                guard !isOnLoop else { return .closed }
                 // What a lane has put back since, because it could not connect or has to run again.
                 refused = state.queue.removeAll { _ in true }
-                lane.connection = nil
-                lane.interrupter = nil
+                disconnect(lane)
                 state.lanes.removeAll { $0 === lane }
                 context.metrics.open.add(-1)
-                guard state.lanes.isEmpty else { return ([], []) }
-                defer { state.closers = [] }
-                return ([], state.closers)
+                if state.lanes.isEmpty { swap(&closers, &state.closers) }
+                return .closed
             }
             guard let first = state.queue.popFirst() else {
-                state.idle.append(lane)
-                return ([], [])
+                if lane.socket == nil { state.idle.append(lane) } else { state.idleOnLoop.append(lane) }
+                return .nothing
             }
             var jobs = [first]
-            if case .statement = first.work {
+            if first.isStatement {
                 // A fair share, so that the other connections find work as well.
                 let share = min(batchLimit, state.queue.count / max(1, state.lanes.count) + 1)
-                while jobs.count < share, let next = state.queue.first, case .statement = next.work {
+                while jobs.count < share, let next = state.queue.first, next.isStatement {
                     _ = state.queue.popFirst()
                     jobs.append(next)
                 }
             }
             context.metrics.waiting.set(state.queue.count)
-            return (jobs, [])
+            return .jobs(jobs)
         }
         for job in refused { job.fail(Self.closed) }
         for closer in closers { closer.resume() }
-        return jobs
+        return taken
     }
 
     /// Returns whether a session has leased the lane.
     private func serve(_ jobs: [Job], _ lane: Lane) -> Bool {
         guard let connection = lane.connection, let first = jobs.first else { return false }
-        let started = context.time.uptime
         if case .session(let body, _) = first.work {
+            let started = context.time.uptime
             defer { context.metrics.statementSeconds.observe(context.time.uptime - started) }
             return body(lane) == .leased
         }
-        var again: [Job] = []
-        let statements = jobs.compactMap { job -> Statement? in
+        lane.batch = Batch(jobs: jobs, started: context.time.uptime)
+        connection.run(Self.statements(of: jobs)) { self.report($0, $1, lane) }
+        endBatch(lane)
+        return false
+    }
+
+    private static func statements(of jobs: [Job]) -> [Statement] {
+        jobs.compactMap { job in
             guard case .statement(let sql, _) = job.work else { return nil }
             return Statement(sql: sql, limit: job.limit, ticket: job.ticket)
         }
-        connection.run(statements) { index, result in
-            let job = jobs[index]
-            guard case .statement(_, let waiter) = job.work else { return }
-            switch result {
-            case .success(let rows): waiter.resume(returning: rows)
-            case .failure(ConnectionSignal.interrupted) where job.ticket.isCancelled:
-                waiter.resume(throwing: CancellationError())
-            case .failure(ConnectionSignal.interrupted), .failure(ConnectionSignal.stalePlan):
-                // Another call's interruption, or a schema that has changed: this one has not run.
-                job.reruns += 1
-                if job.reruns < 5 {
-                    again.append(job)
-                } else {
-                    waiter.resume(throwing: StorageError.contended)
-                }
-            case .failure(let error): waiter.resume(throwing: error)
+    }
+
+    private func report(_ index: Int, _ result: Result<Rows, any Error>, _ lane: Lane) {
+        guard let batch = lane.batch, case .statement(_, let waiter) = batch.jobs[index].work else { return }
+        let job = batch.jobs[index]
+        switch result {
+        case .success(let rows): waiter.resume(returning: rows)
+        case .failure(ConnectionSignal.interrupted) where job.ticket.isCancelled:
+            waiter.resume(throwing: CancellationError())
+        case .failure(ConnectionSignal.interrupted), .failure(ConnectionSignal.stalePlan):
+            // Another call's interruption, or a schema that has changed: this one has not run.
+            job.reruns += 1
+            if job.reruns < 5 {
+                lane.batch?.again.append(job)
+            } else {
+                waiter.resume(throwing: StorageError.contended)
             }
-            context.metrics.statementSeconds.observe(context.time.uptime - started)
+        case .failure(let error): waiter.resume(throwing: error)
         }
-        if !again.isEmpty { state.withLock { $0.queue.putBack(again) } }
-        return false
+        context.metrics.statementSeconds.observe(context.time.uptime - batch.started)
+    }
+
+    private func endBatch(_ lane: Lane) {
+        if let again = lane.batch?.again, !again.isEmpty { state.withLock { $0.queue.putBack(again) } }
+        lane.batch = nil
     }
 
     private func replaceIfBroken(_ lane: Lane) {
@@ -327,7 +398,134 @@ extension ConnectionPool {
 
     private func disconnect(_ lane: Lane) {
         lane.interrupter = nil
+        lane.watched = nil
         lane.connection = nil
+    }
+}
+
+// MARK: - Working, on the loop
+
+/// What the loop calls when a lane's connection has something to read.
+final class LaneSocket<Connection: BlockingConnection>: LoopSocket {
+    private unowned let lane: ConnectionPool<Connection>.Lane
+    private weak var pool: ConnectionPool<Connection>?
+
+    init(_ lane: ConnectionPool<Connection>.Lane, _ pool: ConnectionPool<Connection>) {
+        self.lane = lane
+        self.pool = pool
+    }
+
+    func isReady(_: LoopEvents) { pool?.isReady(lane) }
+}
+
+extension ConnectionPool {
+    private func drainOnLoop(_ lane: Lane) {
+        guard join(lane) else { return onThread(lane) { self.drain(lane) } }
+        while true {
+            switch take(for: lane, onLoop: true) {
+            case .nothing: return
+            case .closed: return onThread(lane) { self.drain(lane) }
+            case .jobs(let jobs):
+                guard let connection = lane.watched, connection.isUsable, jobs.allSatisfy({ $0.isShort }) else {
+                    return onThread(lane) { if self.work(on: jobs, lane) { self.drain(lane) } }
+                }
+                context.metrics.inUse.add(1)
+                lane.batch = Batch(jobs: jobs, started: context.time.uptime)
+                connection.start(Self.statements(of: jobs)) { self.report($0, $1, lane) }
+                guard connection.flushAtOnce() else { return finishOnThread(lane) }
+                guard goOn(connection, lane) else { return }
+            }
+        }
+    }
+
+    /// Whether the batch is over and the lane still the loop's.
+    private func goOn(_ connection: any WatchedConnection, _ lane: Lane) -> Bool {
+        switch connection.goOn(waits: false, { self.report($0, $1, lane) }) {
+        case .waiting: return false
+        case .blocked:
+            finishOnThread(lane)
+            return false
+        case .finished:
+            endBatch(lane)
+            context.metrics.inUse.add(-1)
+            guard connection.isUsable else {
+                onThread(lane) {
+                    self.replaceIfBroken(lane)
+                    self.drain(lane)
+                }
+                return false
+            }
+            return true
+        }
+    }
+
+    fileprivate func isReady(_ lane: Lane) {
+        guard let connection = lane.watched else { return }
+        if lane.batch != nil {
+            // What cannot be read any more cannot be waited for either: going on finds out that it broke.
+            guard connection.takeIn() else { return finishOnThread(lane) }
+            if goOn(connection, lane) { drainOnLoop(lane) }
+        } else if !connection.notice() {
+            let isIdle = state.withLock { state in
+                guard let index = state.idleOnLoop.firstIndex(where: { $0 === lane }) else { return false }
+                state.idleOnLoop.remove(at: index)
+                return true
+            }
+            // Else somebody has just picked it, and will see.
+            guard isIdle else { return }
+            onThread(lane) {
+                self.replaceIfBroken(lane)
+                self.drain(lane)
+            }
+        }
+    }
+
+    private func finishOnThread(_ lane: Lane) {
+        onThread(lane) {
+            if let connection = lane.watched { _ = connection.goOn(waits: true) { self.report($0, $1, lane) } }
+            self.endBatch(lane)
+            self.context.metrics.inUse.add(-1)
+            self.replaceIfBroken(lane)
+            self.drain(lane)
+        }
+    }
+
+    /// The loop takes the lane; false where it cannot.
+    private func join(_ lane: Lane) -> Bool {
+        guard let loop, let connection = lane.watched else { return false }
+        guard lane.socket == nil else { return true }
+        let socket = LaneSocket(lane, self)
+        // As long as there is something to read: libpq does not say whether it has read everything.
+        guard loop.watch(connection.descriptor, for: socket, onlyReadable: true) else { return false }
+        lane.socket = socket
+        return true
+    }
+
+    /// The loop gives the lane up, and its thread goes on with it.
+    private func onThread(_ lane: Lane, _ work: @escaping @Sendable () -> Void) {
+        guard let loop else { return lane.thread.perform(work) }
+        let leave: @Sendable () -> Void = {
+            if lane.socket != nil, let connection = lane.watched { loop.forget(connection.descriptor) }
+            lane.socket = nil
+            lane.thread.perform(work)
+        }
+        if loop.isCurrent { leave() } else { loop.perform(leave) }
+    }
+}
+
+extension ConnectionPool.Job {
+    /// Whether the server takes it at once; a longer one goes out on a thread, which may wait for that.
+    fileprivate var isShort: Bool {
+        guard case .statement(let sql, _) = work else { return false }
+        var size = sql.text.utf8.count
+        for argument in sql.arguments {
+            switch argument {
+            case .text(let text): size += text.utf8.count
+            case .bytes(let bytes): size += bytes.count
+            default: size += 8
+            }
+        }
+        return size <= 16 << 10
     }
 }
 
@@ -346,6 +544,7 @@ extension ConnectionPool {
             let connection = try Connection(target)
             lane.interrupter = connection.interrupter
             lane.connection = connection
+            lane.watched = connection as? any WatchedConnection
             return true
         } catch {
             noteOutage(error)
@@ -379,10 +578,12 @@ extension ConnectionPool {
 
     /// One try to come back; true while there is a reason for another.
     private func probe() async -> Bool {
-        let lane: Lane? = state.withLock { $0.isClosed ? nil : $0.idle.popLast() }
+        let lane: Lane? = state.withLock {
+            $0.isClosed ? nil : $0.idle.popLast() ?? $0.idleOnLoop.popLast()
+        }
         guard let lane else { return !state.withLock { $0.isClosed || $0.outage == nil } }
         let isConnected = await withCheckedContinuation { waiter in
-            lane.thread.perform { waiter.resume(returning: self.connect(lane)) }
+            onThread(lane) { waiter.resume(returning: self.connect(lane)) }
         }
         guard isConnected else {
             refuseAfterPatience()
@@ -392,14 +593,14 @@ extension ConnectionPool {
         }
         let woken = state.withLock { state in
             state.outage = nil
-            var woken = [lane]
+            var woken: [Start] = [.onThread(lane)]
             for _ in 1..<max(1, min(state.queue.count, size)) {
-                if let other = wakeLane(&state) { woken.append(other) }
+                if let other = wakeLane(&state, isForStatement: false) { woken.append(other) }
             }
             return woken
         }
         context.log.info("database.available")
-        for lane in woken { lane.thread.perform { self.drain(lane) } }
+        for start in woken { begin(start) }
         return false
     }
 
@@ -450,7 +651,7 @@ extension ConnectionPool {
         let (late, lanes, outage, next): ([Job], [Lane], Outage?, Duration?) = state.withLock { state in
             let late = state.queue.removeAll { $0.deadline <= now }
             context.metrics.waiting.set(state.queue.count)
-            let isBusy = state.idle.count < state.lanes.count
+            let isBusy = state.idle.count + state.idleOnLoop.count < state.lanes.count
             guard isBusy || !state.queue.isEmpty else {
                 state.isTicking = false
                 return (late, [], state.outage, nil)
@@ -481,14 +682,15 @@ extension ConnectionPool {
             if isDone { waiter.resume() }
             closeIdle()
         }
+        loopSlot.withLock { $0 = nil }
     }
 
     private func closeIdle() {
         let idle = state.withLock { state in
             guard state.isClosed else { return [] as [Lane] }
-            defer { state.idle = [] }
-            return state.idle
+            defer { (state.idle, state.idleOnLoop) = ([], []) }
+            return state.idle + state.idleOnLoop
         }
-        for lane in idle { lane.thread.perform { self.drain(lane) } }
+        for lane in idle { onThread(lane) { self.drain(lane) } }
     }
 }

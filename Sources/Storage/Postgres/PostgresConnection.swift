@@ -12,7 +12,7 @@ struct PostgresTarget: Sendable {
 }
 
 /// One connection to PostgreSQL. Blocks the thread it is called on, and is closed when it is released.
-final class PostgresConnection: BlockingConnection {
+final class PostgresConnection: WatchedConnection {
     static let dialect = Dialect.postgres
 
     let pointer: OpaquePointer
@@ -24,6 +24,9 @@ final class PostgresConnection: BlockingConnection {
     private var limitAtBegin: Duration?
     /// Goes out together with the first statement of the transaction, for it costs no round trip then.
     private var pendingBegin: String?
+    /// The rest of the batch that is under way, and how far its first statement has come.
+    private var pending: [Pending] = []
+    private var reception: Reception?
     private(set) var isUsable = true
 
     var interrupter: any Interrupter { requests }
@@ -71,43 +74,89 @@ final class PostgresConnection: BlockingConnection {
     }
 }
 
+// MARK: - Without blocking
+
+extension PostgresConnection {
+    var descriptor: Int32 { PQsocket(pointer) }
+
+    func flushAtOnce() -> Bool { PQflush(pointer) != 1 }
+
+    func takeIn() -> Bool { PQconsumeInput(pointer) == 1 && PQstatus(pointer) == CONNECTION_OK }
+}
+
 // MARK: - Statements
 
 extension PostgresConnection {
     /// How many results a statement brings: what was sent ahead of it, its preparation, itself.
-    private struct Sent {
+    fileprivate struct Sent {
         var results = 1
         var newPlan: String?
     }
+    /// A statement of a batch that has been sent and not yet reported.
+    struct Pending {
+        let index: Int
+        let statement: Statement
+        fileprivate let sent: Sent
+    }
+    /// How far the results of a statement have been taken.
+    struct Reception {
+        fileprivate let sent: Sent
+        fileprivate var step = 1
+        fileprivate var failed = false
+        fileprivate var error: (any Error)?
+        fileprivate var rows = Rows.none
 
-    /// All go out at once, each with its own end, so that each is a transaction of its own; the server works
-    /// through them without waiting for us.
+        fileprivate init(_ sent: Sent) { self.sent = sent }
+    }
+
     func run(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void) {
-        var sent: [Result<Sent, any Error>] = []
+        start(batch, done)
+        do { try flush() } catch {}  // goes on to report that it broke
+        _ = goOn(waits: true, done)
+    }
+
+    /// All are handed to libpq, each with its own end, so that each is a transaction of its own; the server
+    /// works through them without waiting for us.
+    func start(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void) {
         PQenterPipelineMode(pointer)
-        for statement in batch {
-            sent.append(
-                Result {
-                    let sent = try send(statement)
-                    guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: true) }
-                    return sent
-                })
-        }
-        var isFlushed = false
         for (index, statement) in batch.enumerated() {
-            switch sent[index] {
-            case .failure(let error): done(index, .failure(error))
-            case .success(let sent):
-                requests.enter(statement.ticket, limit: statement.limit)
-                let result = Result {
-                    if !isFlushed { try flush() }
-                    isFlushed = true
-                    return try receive(sent)
-                }
-                done(index, result)
+            do {
+                let sent = try send(statement)
+                guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: true) }
+                pending.append(Pending(index: index, statement: statement, sent: sent))
+            } catch {
+                done(index, .failure(error))
             }
         }
+    }
+
+    func goOn(waits: Bool, _ done: (Int, Result<Rows, any Error>) -> Void) -> Progress {
+        while let next = pending.first {
+            if !waits, requests.isAsked { return .blocked }
+            if reception == nil {
+                requests.enter(next.statement.ticket, limit: next.statement.limit)
+                reception = Reception(next.sent)
+            }
+            let result: Result<Rows, any Error>
+            do {
+                guard isUsable else { throw broken(mayHaveRun: true) }
+                guard let rows = try receive(waits: waits) else { return .waiting }
+                result = .success(rows)
+            } catch {
+                result = .failure(error)
+            }
+            reception = nil
+            pending.removeFirst()
+            done(next.index, result)
+        }
         leavePipeline()
+        return .finished
+    }
+
+    private func receive(waits: Bool) throws -> Rows? {
+        guard var current = reception else { return nil }
+        defer { reception = current }
+        return try receive(&current, waits: waits)
     }
 
     func run(_ statement: Statement) throws -> Rows {
@@ -129,13 +178,15 @@ extension PostgresConnection {
             if sent.results > 1, PQpipelineSync(pointer) == 1 {
                 sent.results -= 1
                 try flush()
-                _ = try receive(sent)
+                var reception = Reception(sent)
+                _ = try receive(&reception)
             }
             throw error
         }
         guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
         try flush(inTransaction: true)
-        return try receive(sent, inTransaction: true)
+        var reception = Reception(sent)
+        return try receive(&reception, inTransaction: true) ?? .none
     }
 
     private func send(_ statement: Statement) throws -> Sent {
@@ -197,38 +248,40 @@ extension PostgresConnection {
         return true
     }
 
-    /// The last result of a statement, up to and including its end of the pipeline.
-    private func receive(_ sent: Sent, inTransaction: Bool = false) throws -> Rows {
-        var failed = false
-        var error: (any Error)?
-        var rows = Rows.none
-        for step in 1...sent.results {
-            while true {
-                let result = PostgresResult(PQgetResult(pointer))
-                if result.pointer == nil { break }
-                switch result.status {
-                case PGRES_TUPLES_OK: if step == sent.results { rows = result.rows() }
-                case PGRES_COMMAND_OK:
-                    if step == sent.results { rows = result.rows() }
-                case PGRES_PIPELINE_SYNC: continue  // the end of a setting, which no null follows
-                case PGRES_PIPELINE_ABORTED: failed = true
-                default:
-                    failed = true
-                    guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
-                    if result.isFarewell { throw broken(mayHaveRun: !inTransaction, result.reason) }
-                    let wasAsked = requests.leave()
-                    if error == nil { error = result.failure(wasCancelled: wasAsked) }
-                }
+    /// The last result of a statement, up to and including its end of the pipeline; `nil` where it has not all
+    /// come, unless it `waits`.
+    private func receive(
+        _ reception: inout Reception, waits: Bool = true, inTransaction: Bool = false
+    ) throws -> Rows? {
+        let last = reception.sent.results
+        while reception.step <= last {
+            guard waits || PQisBusy(pointer) == 0 else { return nil }
+            let result = PostgresResult(PQgetResult(pointer))
+            if result.pointer == nil {
+                guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+                reception.step += 1
+                continue
             }
-            guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+            switch result.status {
+            case PGRES_TUPLES_OK, PGRES_COMMAND_OK: if reception.step == last { reception.rows = result.rows() }
+            case PGRES_PIPELINE_SYNC: continue  // the end of a setting, which no null follows
+            case PGRES_PIPELINE_ABORTED: reception.failed = true
+            default:
+                reception.failed = true
+                guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
+                if result.isFarewell { throw broken(mayHaveRun: !inTransaction, result.reason) }
+                let wasAsked = requests.leave()
+                if reception.error == nil { reception.error = result.failure(wasCancelled: wasAsked) }
+            }
         }
+        guard waits || PQisBusy(pointer) == 0 else { return nil }
         _ = requests.leave()
         let end = PostgresResult(PQgetResult(pointer))
         guard end.status == PGRES_PIPELINE_SYNC else { throw broken(mayHaveRun: !inTransaction) }
-        guard failed else { return rows }
-        if let plan = sent.newPlan { plans.forget(plan) }
-        if case ConnectionSignal.stalePlan? = error { plans.forgetAll() }
-        throw error ?? ConnectionSignal.interrupted
+        guard reception.failed else { return reception.rows }
+        if let plan = reception.sent.newPlan { plans.forget(plan) }
+        if case ConnectionSignal.stalePlan? = reception.error { plans.forgetAll() }
+        throw reception.error ?? ConnectionSignal.interrupted
     }
 
     private func leavePipeline() {

@@ -45,6 +45,9 @@ final class PostgresInterrupter: Interrupter {
         if ticket.isCancelled { interrupt(ticket) }
     }
 
+    /// Whether a request is on its way, which `leave` would wait for.
+    var isAsked: Bool { state.withLock { $0.asked > 0 } }
+
     /// Ends the statement; says whether, if the server stopped it, it was for us and not for its time limit:
     /// its one code for both leaves that open. A request that is still on its way is waited for, lest it meets
     /// the next statement; where that is in the same batch it still may, long before its time is over.
