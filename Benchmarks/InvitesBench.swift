@@ -28,7 +28,7 @@ extension Benchmark {
     static let invites = Benchmark(
         name: "invites", summary: "campaigns end to end over real servers, people a second"
     ) { report in
-        let ground = try await InvitesGround.open(accounts: 1000)
+        let ground = try await InvitesGround.open(accounts: 500)
         do {
             try await ground.measure(report)
         } catch {
@@ -74,7 +74,7 @@ private struct InvitesGround: Sendable {
         let world = SandboxWorld(
             // Every fifth account has a password, a few cannot be connected at all.
             WorldOptions(
-                seed: 3, people: 60_000, accounts: accounts * 2, communities: 0, strictness: .off,
+                seed: 3, people: 40_000, accounts: accounts * 2, communities: 0, strictness: .off,
                 isOdd: false, start: time.now), time: time)
         let (managerPort, integrationPort) = (try Loopback.freePort(), try Loopback.freePort())
         let environment: @Sendable (String, [String: String]) -> [String: String] = { name, more in
@@ -128,6 +128,7 @@ private struct InvitesGround: Sendable {
         for _ in 0..<3 {
             for workers in [1, 2, 4] {
                 let done = try await round(workers: workers)
+                await report.note("\(workers) at work: \(rate(done.rate)) a second")
                 rates[workers, default: []].append(done.rate)
                 if workers == 4 {
                     steps.merge(done.steps) { $0 + $1 }
