@@ -21,7 +21,7 @@ extension Convoke {
             let folder = try executableFolder()
 
             log.info("servers.starting", ["folder": .id("\(options.dataFolder)/servers")])
-            let servers = try await RealServers.started(
+            let servers = try await RealServers.opened(
                 in: options.dataFolder,
                 with: .init(
                     gatewayPort: ports["gateway"] ?? 8000, metricsPorts: metricsPorts(ports, environment),
@@ -36,6 +36,7 @@ extension Convoke {
             }
             let greeting = ClosureService("greeting") {
                 try await waitForHealth(of: ports)
+                try await servers.waitUntilStarted()
                 announce(environment)
                 if let nginx = servers.nginx { printLine("nginx before the gateway: \(nginx.url)") }
                 if let prometheus = servers.prometheus { printLine("Prometheus: \(prometheus.url)") }

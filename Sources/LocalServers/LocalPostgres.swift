@@ -47,7 +47,7 @@ public struct LocalPostgres: LocalServer {
                     endSignal: .quit),
                 answers: { Self.isReady(folder, $0) },
                 // "Fast": does not wait for clients to leave.
-                stopSignal: SIGINT))
+                stop: .signal(SIGINT)))
     }
 
     public var url: String { url(database: "postgres") }

@@ -64,8 +64,10 @@ public struct LocalRabbitMQ: LocalServer {
                 },
                 command: folder.command(
                     "/usr/lib/rabbitmq/bin/rabbitmq-server", [], environment: environment, hasInput: true),
-                answers: { _ in Loopback.ask(port, "AMQP\u{0}\u{0}\u{9}\u{1}")?.hasPrefix("\u{1}") ?? false })
-        )
+                answers: { _ in Loopback.ask(port, "AMQP\u{0}\u{0}\u{9}\u{1}")?.hasPrefix("\u{1}") ?? false },
+                // In order, and then at once: after SIGTERM it stops as fast, but Erlang's shell, which has its
+                // standard input, takes another second to go.
+                stop: .typed("rabbit:stop(), erlang:halt(0, [{flush, false}]).")))
     }
 
     /// The default virtual host, `/`.

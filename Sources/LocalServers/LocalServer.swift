@@ -52,7 +52,14 @@ struct ServerRecipe: Sendable {
     let command: Command
     /// Asks the server; may block for a second.
     let answers: @Sendable (ProcessID) -> Bool
-    var stopSignal: Int32 = SIGTERM
+    var stop = Stop.signal(SIGTERM)
+
+    /// How the server is asked to end, losing nothing that it has confirmed.
+    enum Stop {
+        case signal(Int32)
+        /// A line on its standard input, which it reads once it answers; before that it is killed.
+        case typed(String)
+    }
 }
 
 /// The folder of one server: its log directly in it, its data beside that.
@@ -102,6 +109,7 @@ public actor ServerProcess {
     private let recipe: ServerRecipe
     private let time: any TimeSource
     private var child: ChildProcess?
+    private var hasAnswered = false
     /// Asking a server blocks, so it has a thread of its own.
     private let thread: ThreadExecutor
 
@@ -131,8 +139,10 @@ public actor ServerProcess {
         // Otherwise whoever holds the port would answer in its place.
         guard Loopback.isFree(recipe.port) else { throw failed("cannot start: port \(recipe.port) is taken") }
         try await recipe.prepare()
+        try Task.checkCancellation()
         let child = try await ChildProcess.spawn(recipe.command)
         self.child = child
+        hasAnswered = false
         let start = time.uptime
         while !recipe.answers(child.id) {
             if let status = child.status { throw failed("ended with \(status.code) while starting") }
@@ -140,14 +150,19 @@ public actor ServerProcess {
                 await kill()
                 throw failed("did not answer within \(limit)")
             }
-            try await time.sleep(for: .milliseconds(25))
+            try await time.sleep(for: .milliseconds(10))
         }
+        hasAnswered = true
     }
 
     func stop(within limit: Duration = .seconds(30)) async throws {
         guard let child, child.status == nil else { return }
         let family = ProcessTable.descendants(of: child.id)
-        child.signal(recipe.stopSignal)
+        switch recipe.stop {
+        case .signal(let number): child.signal(number)
+        case .typed(let line) where hasAnswered: child.write(line + "\n")
+        case .typed: return await kill()
+        }
         let start = time.uptime
         while child.status == nil || family.contains(where: ProcessTable.isRunning) {
             guard time.uptime - start < limit else {

@@ -1,4 +1,5 @@
 public import Core
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -6,7 +7,8 @@ public import Core
 
 /// The servers of the production topology, privately on this machine: what `up --real` runs its services on.
 ///
-/// As a `Service` it stands first in the list, so that it stops last.
+/// As a `Service` it stands first in the list, so that it stops last. Of all of them only Vault is waited for
+/// before the services are started, because they need their secrets: the others they find when these are there.
 public struct RealServers: Service {
     public let name = "servers"
     public let postgres: LocalPostgres
@@ -18,6 +20,8 @@ public struct RealServers: Service {
     public let nginx: LocalNginx?
     public let prometheus: LocalPrometheus?
     private let entrance: LocalVault.Entrance?
+    private let lock: FolderLock
+    private let haveStarted = Flag()
     private let time: any TimeSource = SystemTime()
 
     /// What stands around the services beside what they stand on; each only where it is installed.
@@ -49,54 +53,66 @@ public struct RealServers: Service {
         "report-service": "report_db",
     ]
 
-    /// Starts all under `directory`/servers, with the data they had there before.
-    public static func started(
+    /// Chooses ports under `directory`/servers, where their data is, and starts Vault: after this services can be
+    /// told everything about all of them. `run` starts the others.
+    public static func opened(
         in directory: String, with surroundings: Surroundings? = nil
     ) async throws -> RealServers {
         let home = try home(in: directory)
+        let lock = try FolderLock(home)
         let password = try password(in: home)
-        let postgres = try LocalPostgres(directory: home + "/postgres", password: password)
-        let redis = try LocalRedis(directory: home + "/redis", password: password)
-        let rabbitmq = try LocalRabbitMQ(directory: home + "/rabbitmq", password: password)
         let vault = try surroundings == nil ? nil : vault(in: home)
-        var servers: [any LocalServer] = [redis, rabbitmq]
-        if let vault { servers.append(vault) }
-        let nginx = try surroundings.flatMap { surroundings in
-            guard LocalNginx.isInstalled else { return nil as LocalNginx? }
-            return try LocalNginx(
-                directory: home + "/nginx", server: LocalNginx.proxy(to: surroundings.gatewayPort))
-        }
-        if let nginx { servers.append(nginx) }
-        let prometheus = try surroundings.flatMap { surroundings in
-            guard LocalPrometheus.isInstalled else { return nil as LocalPrometheus? }
-            return try LocalPrometheus(directory: home + "/prometheus", targets: surroundings.metricsPorts)
-        }
-        if let prometheus { servers.append(prometheus) }
-
-        do {
-            // First and alone: of all of them only PostgreSQL refuses a folder that a second start already
-            // uses.
-            try await postgres.start()
-            try await withThrowingTaskGroup { group in
-                for server in servers { group.addTask { try await server.start() } }
-                for database in Set(databases.values) { try await postgres.createDatabase(database) }
-                try await group.waitForAll()
-            }
-            var entrance: LocalVault.Entrance?
-            if let vault, let surroundings {
+        var entrance: LocalVault.Entrance?
+        if let vault, let surroundings {
+            do {
+                try await vault.start()
                 // A secret that came with a newer version is added; what is there stays.
                 let kept = try vault.secrets(at: secretPath)
                 let all = try surroundings.makeSecrets().merging(kept) { $1 }
                 if all != kept { try vault.put(all, at: secretPath) }
                 entrance = try vault.admit("convoke", reading: secretPath)
+            } catch {
+                await stop([vault])
+                throw error
             }
-            return RealServers(
-                postgres: postgres, redis: redis, rabbitmq: rabbitmq, vault: vault, nginx: nginx,
-                prometheus: prometheus, entrance: entrance)
-        } catch {
-            await stop([postgres] + servers)
-            throw error
         }
+        return RealServers(
+            postgres: try LocalPostgres(directory: home + "/postgres", password: password),
+            redis: try LocalRedis(directory: home + "/redis", password: password),
+            rabbitmq: try LocalRabbitMQ(directory: home + "/rabbitmq", password: password), vault: vault,
+            nginx: try surroundings.flatMap { surroundings in
+                guard LocalNginx.isInstalled else { return nil as LocalNginx? }
+                return try LocalNginx(
+                    directory: home + "/nginx", server: LocalNginx.proxy(to: surroundings.gatewayPort))
+            },
+            prometheus: try surroundings.flatMap { surroundings in
+                guard LocalPrometheus.isInstalled else { return nil as LocalPrometheus? }
+                return try LocalPrometheus(
+                    directory: home + "/prometheus", targets: surroundings.metricsPorts)
+            },
+            entrance: entrance, lock: lock)
+    }
+
+    /// Starts all that do not run yet, with the data they had before.
+    private func start() async throws {
+        try await withThrowingTaskGroup { group in
+            for server in all where server.process !== postgres.process {
+                group.addTask { try await server.start() }
+            }
+            group.addTask {
+                try await postgres.start()
+                let missing = Set(Self.databases.values).subtracting(try await postgres.databases())
+                for database in missing { try await postgres.createDatabase(database) }
+            }
+            // Not `waitForAll`: the first failure is to be told at once.
+            while try await group.next() != nil {}
+        }
+        haveStarted.raise()
+    }
+
+    /// Returns once `run` has started all.
+    public func waitUntilStarted() async throws {
+        while !haveStarted.isRaised { try await time.sleep(for: .milliseconds(20)) }
     }
 
     /// Where services look by default.
@@ -119,7 +135,7 @@ public struct RealServers: Service {
 
     private init(
         postgres: LocalPostgres, redis: LocalRedis, rabbitmq: LocalRabbitMQ, vault: LocalVault?,
-        nginx: LocalNginx?, prometheus: LocalPrometheus?, entrance: LocalVault.Entrance?
+        nginx: LocalNginx?, prometheus: LocalPrometheus?, entrance: LocalVault.Entrance?, lock: FolderLock
     ) {
         self.postgres = postgres
         self.redis = redis
@@ -128,6 +144,7 @@ public struct RealServers: Service {
         self.nginx = nginx
         self.prometheus = prometheus
         self.entrance = entrance
+        self.lock = lock
     }
 
     /// What a service is told about them.
@@ -145,9 +162,11 @@ public struct RealServers: Service {
         return environment
     }
 
-    /// Waits until it is cancelled, then stops them; one that dies before is an error that ends the process.
+    /// Starts them, waits until it is cancelled, then stops them; one that dies before is an error that ends the
+    /// process.
     public func run() async throws {
         do {
+            try await start()
             while true {
                 for server in all where await server.process.id == nil {
                     throw ServerFailed(
@@ -218,6 +237,32 @@ extension RealServers {
         try writeFile(path, made)
         return made
     }
+}
+
+/// A folder that is ours as long as this lives, however we end: Redis, RabbitMQ and Vault would not mind a second
+/// of their kind at work on the same files.
+private final class FolderLock: Sendable {
+    private let file: Int32
+
+    init(_ folder: String) throws {
+        try makeFolder(folder)
+        let path = folder + "/lock"
+        file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw FileError(path: path, reason: systemMessage(errno)) }
+        guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+            close(file)
+            throw FileError(path: folder, reason: "another platform runs on this data folder")
+        }
+    }
+
+    deinit { close(file) }
+}
+
+/// Raised once.
+private final class Flag: Sendable {
+    private let raised = Atomic<Bool>(false)
+    var isRaised: Bool { raised.load(ordering: .acquiring) }
+    func raise() { raised.store(true, ordering: .releasing) }
 }
 
 /// Processes of our own programs, as one service: all start together, and all are asked to end together.

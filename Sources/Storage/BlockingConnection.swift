@@ -82,9 +82,11 @@ protocol BlockingConnection: AnyObject, SendableMetatype {
 /// system which has something to read.
 protocol WatchedConnection: BlockingConnection {
     var descriptor: Int32 { get }
+    /// Whether its descriptor tells all there is to read.
+    var canBeWatched: Bool { get }
     /// Prepares a batch for sending and reports what cannot be sent.
     func start(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void)
-    /// Sends; false where the other side does not take all of it now.
+    /// Sends; false where the other side does not take all of it now, or has gone away.
     func flushAtOnce() -> Bool
     /// Reads what has come; false where the connection broke.
     func takeIn() -> Bool

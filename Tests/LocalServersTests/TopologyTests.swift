@@ -4,28 +4,54 @@ import LocalServers
 import TestServers
 import Testing
 
-@Suite(.enabled(if: TestServers.areAvailable)) struct `The real servers of a run` {
+@Suite(.enabled(if: TestServers.areAvailable), .timeLimit(.minutes(10)))
+struct `The real servers of a run` {
     @Test func `start together, tell each service where its own are, and stop when cancelled`() async throws {
         let directory = try await TestServers.directory()
-        let servers = try await RealServers.started(in: directory)
-        let ids = try await [
-            #require(servers.postgres.process.id), #require(servers.redis.process.id),
-            #require(servers.rabbitmq.process.id),
-        ]
-
+        let servers = try await RealServers.opened(in: directory)
         let invite = servers.environment(for: "invite-service")
         #expect(invite["DATABASE_URL"]?.hasSuffix("/invite_db") == true)
         #expect(
             servers.environment(for: "account-manager")["DATABASE_URL"]
                 == servers.environment(for: "integration-service")["DATABASE_URL"])
         #expect(servers.environment(for: "gateway")["DATABASE_URL"] == nil)
+
+        let running = Task { try await servers.run() }
+        try await servers.waitUntilStarted()
+        let ids = try await [
+            #require(servers.postgres.process.id), #require(servers.redis.process.id),
+            #require(servers.rabbitmq.process.id),
+        ]
         #expect(try await servers.postgres.databases().contains("invite_db"))
 
-        await withTaskGroup { group in
-            group.addTask { _ = try? await servers.run() }
-            group.cancelAll()
-        }
+        running.cancel()
+        _ = await running.result
         #expect(ids.filter(ProcessTable.isRunning) == [])
+    }
+
+    @Test func `leave nothing behind when they are stopped while they start`() async throws {
+        let servers = try await RealServers.opened(in: TestServers.directory())
+        let running = Task { try await servers.run() }
+        // It takes longest: it is far from answering.
+        while await servers.rabbitmq.process.id == nil { await Task.yield() }
+        let id = try #require(await servers.rabbitmq.process.id)
+        let family = [id] + ProcessTable.descendants(of: id)
+
+        running.cancel()
+        _ = await running.result
+        #expect(family.filter(ProcessTable.isRunning) == [])
+        #expect(await servers.postgres.process.id == nil)
+        #expect(await servers.redis.process.id == nil)
+    }
+
+    @Test func `are not started on a folder where others run`() async throws {
+        let directory = try await TestServers.directory()
+        let first = try await RealServers.opened(in: directory)
+        let refusal = await #expect(throws: FileError.self) {
+            _ = try await RealServers.opened(in: directory)
+        }
+        #expect(refusal?.reason.contains("another platform") == true)
+        withExtendedLifetime(first) {}
     }
 }
 

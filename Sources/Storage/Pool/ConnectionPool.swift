@@ -385,8 +385,24 @@ extension ConnectionPool {
     }
 
     private func endBatch(_ lane: Lane) {
-        if let again = lane.batch?.again, !again.isEmpty { state.withLock { $0.queue.putBack(again) } }
+        if let again = lane.batch?.again, !again.isEmpty { putBack(again) }
         lane.batch = nil
+    }
+
+    /// To the head of the queue, except those that were cancelled meanwhile: `cancel` did not find them there.
+    private func putBack(_ jobs: [Job], _ more: (inout State) -> Void = { _ in }) {
+        let cancelled = state.withLock { state in
+            var waiting: [Job] = []
+            var cancelled: [Job] = []
+            for job in jobs {
+                if job.ticket.isCancelled { cancelled.append(job) } else { waiting.append(job) }
+            }
+            state.queue.putBack(waiting)
+            more(&state)
+            context.metrics.waiting.set(state.queue.count)
+            return cancelled
+        }
+        for job in cancelled { job.fail(CancellationError()) }
     }
 
     private func replaceIfBroken(_ lane: Lane) {
@@ -426,7 +442,8 @@ extension ConnectionPool {
             case .nothing: return
             case .closed: return onThread(lane) { self.drain(lane) }
             case .jobs(let jobs):
-                guard let connection = lane.watched, connection.isUsable, jobs.allSatisfy({ $0.isShort }) else {
+                guard let connection = lane.watched, connection.isUsable, jobs.allSatisfy({ $0.isShort })
+                else {
                     return onThread(lane) { if self.work(on: jobs, lane) { self.drain(lane) } }
                 }
                 context.metrics.inUse.add(1)
@@ -482,7 +499,9 @@ extension ConnectionPool {
 
     private func finishOnThread(_ lane: Lane) {
         onThread(lane) {
-            if let connection = lane.watched { _ = connection.goOn(waits: true) { self.report($0, $1, lane) } }
+            if let connection = lane.watched {
+                _ = connection.goOn(waits: true) { self.report($0, $1, lane) }
+            }
             self.endBatch(lane)
             self.context.metrics.inUse.add(-1)
             self.replaceIfBroken(lane)
@@ -544,7 +563,9 @@ extension ConnectionPool {
             let connection = try Connection(target)
             lane.interrupter = connection.interrupter
             lane.connection = connection
-            lane.watched = connection as? any WatchedConnection
+            if let watched = connection as? any WatchedConnection, watched.canBeWatched {
+                lane.watched = watched
+            }
             return true
         } catch {
             noteOutage(error)
@@ -605,11 +626,7 @@ extension ConnectionPool {
     }
 
     private func giveBack(_ jobs: [Job], _ lane: Lane) {
-        state.withLock { state in
-            state.queue.putBack(jobs)
-            state.idle.append(lane)
-            context.metrics.waiting.set(state.queue.count)
-        }
+        putBack(jobs) { $0.idle.append(lane) }
         refuseAfterPatience()
         closeIdle()
         // The server may have come back while this lane failed; then nobody else would wake it.

@@ -79,7 +79,11 @@ final class PostgresConnection: WatchedConnection {
 extension PostgresConnection {
     var descriptor: Int32 { PQsocket(pointer) }
 
-    func flushAtOnce() -> Bool { PQflush(pointer) != 1 }
+    /// libpq decrypts what is larger than its buffer in pieces, and keeps the rest where the system does not see
+    /// it: whoever waits for the socket then waits for ever.
+    var canBeWatched: Bool { PQsslInUse(pointer) == 0 && PQgssEncInUse(pointer) == 0 }
+
+    func flushAtOnce() -> Bool { PQflush(pointer) == 0 }
 
     func takeIn() -> Bool { PQconsumeInput(pointer) == 1 && PQstatus(pointer) == CONNECTION_OK }
 }
@@ -263,7 +267,8 @@ extension PostgresConnection {
                 continue
             }
             switch result.status {
-            case PGRES_TUPLES_OK, PGRES_COMMAND_OK: if reception.step == last { reception.rows = result.rows() }
+            case PGRES_TUPLES_OK, PGRES_COMMAND_OK:
+                if reception.step == last { reception.rows = result.rows() }
             case PGRES_PIPELINE_SYNC: continue  // the end of a setting, which no null follows
             case PGRES_PIPELINE_ABORTED: reception.failed = true
             default:
