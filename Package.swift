@@ -184,6 +184,7 @@ let package = Package(
         tests(
             "AccountManager",
             [
+                "HTTPServer", "IntegrationServiceWiring",
                 "Core", "HTTP", "HTTPClient", "Security", "Storage", "Cache", "Broker", "ServiceKit",
                 "Accounts", "LimitAudit",
                 "AccountManagerWiring", "TestServers",

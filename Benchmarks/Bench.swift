@@ -23,6 +23,7 @@ struct Bench {
         .brokerOutage,
         .accounts,
         .integration,
+        .invites,
         .imports,
         .parsing,
     ]

@@ -55,7 +55,8 @@ struct LimitRoutes: Sendable {
             [
                 "recorded": true, "already_recorded": .bool(!isNew),
                 "account_id": .string(account.description),
-                "action_type": .string(form.action.rawValue), "usage": .object(usage),
+                "action_type": .string(form.action.rawValue), "allowed": .bool(verdict.allowed),
+                "usage": .object(usage),
             ] as JSONValue)
     }
 

@@ -142,6 +142,10 @@ struct SendForm: JSONDecodable {
     let leaseID: String?
     let fencingToken: Int64?
     let attemptID: String?
+    /// Nothing is begun later: what allowed it has run out by then.
+    let notAfter: Timestamp?
+    /// Nothing is to be sent: what became of the attempt is asked for, and one that was not made never will be.
+    let isWithdrawal: Bool
 
     init(from fields: inout Fields) {
         kind = fields.choice("invite_type")
@@ -156,6 +160,11 @@ struct SendForm: JSONDecodable {
         leaseID = fields.optionalString("lease_id", length: 1...100)
         fencingToken = fields.optionalInt("fencing_token", in: 0 ... .max)
         attemptID = fields.optionalString("attempt_id", length: 1...200)
+        notAfter = fields.optionalTimestamp("not_after")
+        isWithdrawal = fields.bool("withdraw", default: false)
+        if isWithdrawal, attemptID == nil {
+            fields.fail("attempt_id", "missing", .init("This field is required", "Это поле обязательно"))
+        }
     }
 }
 

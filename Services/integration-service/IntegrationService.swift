@@ -60,9 +60,9 @@ private struct IntegrationWiring {
             accounts: accounts, sessions: sessions, resolver: resolver, journal: journal, time: time)
         let sendRoutes = SendRoutes(
             desk: SendDesk(
-                store: sends, accounts: accounts, sessions: sessions, resolver: resolver, errands: errands,
-                gate: gate,
-                time: time, log: log),
+                store: sends, sessions: sessions, resolver: resolver, errands: errands, gate: gate,
+                time: time,
+                log: log),
             accounts: accounts, sessions: sessions, resolver: resolver, peers: context.peers,
             journal: journal, time: time,
             random: random)

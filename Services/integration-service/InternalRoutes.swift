@@ -116,8 +116,10 @@ struct InternalRoutes: Sendable {
                     .init("1 to 200 characters are expected", "Ожидается от 1 до 200 символов"))
             ])
         }
+        let family = try await accounts.connected(of: account.userID, after: nil, limit: 1000)
         return try await explaining(request) {
-            try await desk.search(query, limit: Int(limit), for: account, subject, request.language)
+            try await desk.search(
+                query, limit: Int(limit), for: account, of: family, subject, request.language)
         }
     }
 

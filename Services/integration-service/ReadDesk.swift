@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import Integration
+import Storage
 import Telegram
 
 /// Reads communities for other services as lines of JSON, page by page, as fast as they are taken. Every line
@@ -119,14 +120,19 @@ struct ReadDesk: Sendable {
     }
 
     /// Communities by words. Few by Telegram's design, so they come in one piece; each with what it takes to
-    /// judge whether it can be worked with.
+    /// judge whether it can be worked with, and which of the owner's accounts, `family`, administers it.
     func search(
-        _ query: String, limit: Int, for account: LinkedAccount, _ subject: Journal.Subject,
-        _ language: Language
+        _ query: String, limit: Int, for account: LinkedAccount, of family: [LinkedAccount],
+        _ subject: Journal.Subject, _ language: Language
     ) async throws -> Response {
-        try await stream(.search, account, subject, language, from: .members(0), Bounds(limit: Int64(limit)))
-        { client in
-            let found = Array(try await client.searchCommunities(query).prefix(limit))
+        let names = Dictionary(family.map { ($0.profile.telegramUserID, $0.id) }) { first, _ in first }
+        return try await stream(
+            .search, account, subject, language, from: .members(0), Bounds(limit: Int64(limit))
+        ) { client in
+            // Telegram leaves out of a search what the account is in already, its own groups among them.
+            let own = try await client.searchOwnCommunities(query, limit: limit)
+            let others = try await client.searchCommunities(query).filter { !own.contains($0) }
+            let found = Array((own + others).prefix(limit))
             return (
                 ["type": "start", "total": .int(Int64(found.count))],
                 { cursor in
@@ -134,7 +140,7 @@ struct ReadDesk: Sendable {
                         return Piece(lines: [], next: nil)
                     }
                     let at = index + 1
-                    guard let community = try await usable(found[Int(index)], client) else {
+                    guard let community = try await usable(found[Int(index)], client, account, names) else {
                         return Piece(lines: [], next: .members(at))
                     }
                     return Piece(
@@ -152,7 +158,9 @@ struct ReadDesk: Sendable {
     }
 
     /// With how alive it is, by its last posts, and for a channel whether one of them has a comment.
-    private func usable(_ chat: ChatID, _ client: TelegramClient) async throws -> JSONValue? {
+    private func usable(
+        _ chat: ChatID, _ client: TelegramClient, _ account: LinkedAccount, _ family: [UserID: UniqueID]
+    ) async throws -> JSONValue? {
         do {
             let community = try await client.community(chat)
             let isChannel = community.kind == .channel
@@ -162,8 +170,26 @@ struct ReadDesk: Sendable {
             } catch let failure as TelegramFailure where !isChannel && failure.blame != .passing {
                 // A group whose history is closed to strangers is a group all the same.
             }
-            return community.json(
+            let administrator = try await administrator(of: community, client, account, family)
+            let json = community.json(
                 hasComments: isChannel ? posts.contains { ($0.comments ?? 0) > 0 } : nil, last: posts)
+            guard let administrator else { return json }
+            return .object(
+                (json.objectValue ?? []) + [JSONMember("admin_account_id", administrator.json)])
+        } catch let failure as TelegramFailure where failure.blame == .group || failure.blame == .ourData {
+            return nil
+        }
+    }
+
+    /// A channel tells only its administrators who they are, so of others this account does not know.
+    private func administrator(
+        of community: Community, _ client: TelegramClient, _ account: LinkedAccount,
+        _ family: [UserID: UniqueID]
+    ) async throws -> UniqueID? {
+        if community.standing.isAdministrator { return account.id }
+        guard community.kind != .channel, family.count > 1 else { return nil }
+        do {
+            return try await client.administrators(of: community.chat).lazy.compactMap { family[$0] }.first
         } catch let failure as TelegramFailure where failure.blame == .group || failure.blame == .ourData {
             return nil
         }

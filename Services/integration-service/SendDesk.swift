@@ -13,6 +13,18 @@ struct SendWish: Sendable {
     let text: String
     /// For the address book.
     let name: String
+    /// Nothing is begun later.
+    let notAfter: Timestamp?
+
+    /// A caller that slept through its permit must not act on it.
+    func checkInTime(_ now: Timestamp) throws(SendFailure) {
+        if let notAfter, now > notAfter { throw SendFailure(.unreachable, original: "asked for too late") }
+    }
+}
+
+extension SendFailure {
+    /// The outcome of an attempt that was taken back before anything was sent.
+    fileprivate static let withdrawn = SendFailure(.unreachable, original: "withdrawn")
 }
 
 /// Sends: each attempt once, however often and by however many it is asked for at the same moment.
@@ -21,7 +33,6 @@ struct SendWish: Sendable {
 /// doubt; then Telegram is looked at, and nothing is ever sent a second time.
 struct SendDesk: Sendable {
     let store: SendStore
-    let accounts: AccountStore
     let sessions: Sessions
     let resolver: Resolver
     let errands: Errands
@@ -54,6 +65,25 @@ struct SendDesk: Sendable {
         }
     }
 
+    /// What became of an attempt; nil for one that was not made, and from now on never is, whoever still asks for
+    /// it: so its caller may try the same person under another one.
+    func withdraw(_ wish: SendWish, from account: LinkedAccount) async throws -> Answer? {
+        try await gate.pass(time)
+        return try await errands.run { [self] in
+            try await turns.take("\(wish.attempt.userID)/\(wish.attempt.id)") {
+                switch try await store.claim(wish.attempt, at: time.now) {
+                case .granted:
+                    try await store.finish(wish.attempt, with: .failed(.withdrawn), at: time.now)
+                    return nil
+                case .done(.failed(.withdrawn)): return nil
+                case .done(let outcome): return Answer(outcome: outcome, isRepeated: true)
+                case .inDoubt: return Answer(outcome: try await lookUp(wish, account), isRepeated: true)
+                case .underWay: throw IntegrationError.busy
+                }
+            }
+        }
+    }
+
     private func carryOut(_ wish: SendWish, _ account: LinkedAccount) async throws -> SendOutcome {
         let outcome: SendOutcome
         do {
@@ -75,8 +105,7 @@ struct SendDesk: Sendable {
             throw failure
         case .failed(let failure) where failure.code == .inDoubt: try await store.doubt(wish.attempt)
         default:
-            try await store.finish(wish.attempt, with: outcome, at: time.now)
-            try await accounts.noteUse(of: account.id, at: time.now)
+            try await store.finishUse(wish.attempt, with: outcome, at: time.now)
         }
         return outcome
     }
@@ -99,6 +128,7 @@ struct SendDesk: Sendable {
         if try await isMember(person, chat, client) == true {
             return .failed(SendFailure(.alreadyParticipant, original: "USER_ALREADY_PARTICIPANT"))
         }
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         do {
             switch try await client.add(person, to: chat) {
@@ -138,6 +168,7 @@ struct SendDesk: Sendable {
             return .failed(SendFailure(.privacyRestricted, original: "PRIVACY_PREMIUM_REQUIRED"))
         }
         let chat = try await client.privateChat(with: person)
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         let message = try await client.send(wish.text, to: chat)
         return .sent(.init(messageID: message.id, targetUserID: person, at: message.date))
@@ -147,6 +178,7 @@ struct SendDesk: Sendable {
         guard let phone = wish.target.phone else {
             throw SendFailure(.invalidUsername, original: "a phone number is needed")
         }
+        try wish.checkInTime(time.now)
         try await store.begin(wish.attempt)
         let found = try await client.importContacts([
             NewContact(phone: phone, firstName: wish.name.isEmpty ? wish.target.username ?? phone : wish.name)

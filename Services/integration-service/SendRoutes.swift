@@ -48,11 +48,20 @@ struct SendRoutes: Sendable {
                 form.name,
             ], fencingToken: form.fencingToken)
         let wish = SendWish(
-            attempt: attempt, target: target, group: form.group, text: form.message, name: form.name)
+            attempt: attempt, target: target, group: form.group, text: form.message, name: form.name,
+            notAfter: form.notAfter)
         let subject = try Journal.Subject(request, account: account.id)
         let answer: SendDesk.Answer
         do {
-            answer = try await desk.send(wish, from: account)
+            if form.isWithdrawal {
+                guard let known = try await desk.withdraw(wish, from: account) else {
+                    return .json(
+                        ["status": "withdrawn", "attempt_id": JSONValue(form.attemptID)] as JSONValue)
+                }
+                answer = known
+            } else {
+                answer = try await desk.send(wish, from: account)
+            }
         } catch {
             if !(error is CancellationError) {
                 await journal.write(

@@ -99,6 +99,12 @@ private struct FiltersForm: JSONDecodable {
     }
 }
 
+enum SortOrder: String, CaseIterable { case ascending = "asc", descending = "desc" }
+
+/// Results are numbered as they were found, and given in no other order.
+enum ResultSort: String, CaseIterable { case position }
+enum ResultOrder: String, CaseIterable { case ascending = "asc" }
+
 /// Reads a query's values and gathers all mistakes, as `Fields` does for bodies.
 struct QueryReader {
     let query: Query

@@ -156,7 +156,13 @@ final class ParseDispatcher: Service {
                     return nil
                 }
                 defer { group.cancelAll() }
-                return try await group.next() ?? nil
+                var outcome = try await group.next() ?? nil
+                group.cancelAll()
+                // What was cut off may have come to its end at the same moment.
+                while outcome == nil, let last = await group.nextResult() {
+                    outcome = (try? last.get()) ?? nil
+                }
+                return outcome
             }
         } catch is CancellationError {
             outcome = nil
@@ -174,12 +180,15 @@ final class ParseDispatcher: Service {
         }
     }
 
-    /// Returns when the claim is lost.
+    /// Returns when the claim has been lost for a while: a task that ends has none either, and whoever works on it
+    /// is just about to say so.
     private func keepAlive(_ task: ParseTask) async throws {
         while true {
             try await time.sleep(for: Self.signOfLife)
             do {
-                guard try await store.keepClaim(task, at: time.now) else { return }
+                guard try await store.keepClaim(task, at: time.now) else {
+                    return try await time.sleep(for: Self.signOfLife)
+                }
             } catch  where !(error is CancellationError) {
                 log.warning("parse.no-sign-of-life", ["task": .id(task.id), "error": .error(error)])
             }

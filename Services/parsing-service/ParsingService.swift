@@ -24,7 +24,7 @@ extension ServiceDefinition {
             let settings = try ParsingSettings(from: context.environment)
             let parts = ParsingParts(context, settings, rhythm)
             return ServiceParts(
-                workers: [parts.hub] + (settings.hasWorker ? parts.workers : []),
+                workers: [parts.figures, parts.hub] + (settings.hasWorker ? parts.workers : []),
                 components: parts.components,
                 eraseUser: { user in
                     parts.running.stopAll(of: user)
@@ -41,7 +41,7 @@ extension ServiceDefinition {
     ) { context in
         let settings = try ParsingSettings(from: context.environment)
         let parts = ParsingParts(context, settings, .documented)
-        return ServiceParts(workers: parts.workers, components: parts.components)
+        return ServiceParts(workers: [parts.figures] + parts.workers, components: parts.components)
     }
 }
 
@@ -50,6 +50,7 @@ struct ParsingParts: Sendable {
     let store: ParseStore
     let running: RunningParses
     let hub: ProgressHub
+    let figures: ParsingFigures
     let workers: [any Service]
     let components: [Component]
     let register: @Sendable (inout Router) -> Void
@@ -80,10 +81,11 @@ struct ParsingParts: Sendable {
             errands, dispatcher,
             ParseQueueListener(
                 broker: context.broker, dispatcher: dispatcher, readiness: context.readiness, time: time),
-            ParsingUpkeep(
-                store: store, peers: context.peers, metrics: metrics, readiness: context.readiness,
-                time: time, log: log),
+            ParsingUpkeep(store: store, readiness: context.readiness, time: time, log: log),
         ]
+        figures = ParsingFigures(
+            store: store, peers: context.peers, metrics: metrics, readiness: context.readiness, time: time,
+            log: log)
         components = [
             Component(
                 "account_manager", isNeeded: false,
@@ -97,7 +99,9 @@ struct ParsingParts: Sendable {
             metrics: metrics, settings: settings, time: time, random: context.random)
         let results = ResultRoutes(store: store, settings: settings)
         let search = SearchRoutes(
-            finder: CommunityFinder(reading: reading, lender: lender, store: store, time: time, log: log),
+            finder: CommunityFinder(
+                reading: reading, looking: IntegrationClient(context.peers), lender: lender, store: store,
+                time: time, log: log),
             cache: context.cache, metrics: metrics, settings: settings)
         let internals = InternalParsingRoutes(store: store)
         register = { router in

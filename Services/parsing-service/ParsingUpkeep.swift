@@ -50,11 +50,34 @@ struct ParsingMetrics: Sendable {
     }
 }
 
-/// Erases what must go, and keeps the figures.
+/// Erases what must go.
 struct ParsingUpkeep: Service {
     static let interval: Duration = .seconds(15)
 
     let name = "parsing-upkeep"
+    let store: ParseStore
+    let readiness: Readiness
+    let time: any TimeSource
+    let log: Log
+
+    func run() async throws {
+        try await readiness.wait(time)
+        while true {
+            do {
+                while try await store.purge(at: time.now) > 0 { try Task.checkCancellation() }
+            } catch  where !(error is CancellationError) {
+                log.warning("upkeep.failed", ["error": .error(error)])
+            }
+            try await time.sleep(for: Self.interval)
+        }
+    }
+}
+
+/// Keeps the figures, in every process: one that only answers is up as well, and knows the tasks there are.
+struct ParsingFigures: Service {
+    static let interval: Duration = .seconds(15)
+
+    let name = "parsing-figures"
     let store: ParseStore
     let peers: Peers
     let metrics: ParsingMetrics
@@ -68,9 +91,8 @@ struct ParsingUpkeep: Service {
         while true {
             do {
                 try await refresh()
-                while try await store.purge(at: time.now) > 0 { try Task.checkCancellation() }
             } catch  where !(error is CancellationError) {
-                log.warning("upkeep.failed", ["error": .error(error)])
+                log.warning("figures.not-counted", ["error": .error(error)])
             }
             do { try await countAccounts() } catch  where !(error is CancellationError) {
                 log.debug("accounts.not-counted", ["error": .error(error)])

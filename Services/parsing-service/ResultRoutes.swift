@@ -78,6 +78,8 @@ struct ResultRoutes: Sendable {
 
     private func resultQuery(_ reader: inout QueryReader) -> ResultQuery {
         var query = ResultQuery()
+        _ = reader.choice("sort_by", ResultSort.self)
+        _ = reader.choice("sort_order", ResultOrder.self)
         query.text = reader.text("q", upTo: 200)
         query.hasUsername = reader.flag("has_username")
         query.hasPhone = reader.flag("has_phone")

@@ -76,8 +76,12 @@ struct TaskRoutes: Sendable {
         filter.link = reader.parsed(
             "link", .init("Expected: a community's link", "Ожидается: ссылка на сообщество")
         ) { CommunityLink($0) }
+        let sort = reader.choice("sort_by", ParseStore.TaskSort.self) ?? .createdAt
+        let order = reader.choice("sort_order", SortOrder.self) ?? .descending
         try reader.finish()
-        let (tasks, total) = try await store.tasks(of: user, filter, offset: page.offset, limit: page.size)
+        let (tasks, total) = try await store.tasks(
+            of: user, filter, by: sort, isAscending: order == .ascending, offset: page.offset,
+            limit: page.size)
         let now = time.now
         return .json(Page(tasks.map { $0.json(request.language, at: now) }, total: total, page))
     }

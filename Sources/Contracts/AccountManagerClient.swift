@@ -186,11 +186,13 @@ public struct AccountManagerClient: Sendable {
             message: answer.text("message") ?? "")
     }
 
-    /// States what has happened. Under one permit it counts once, however often it is stated.
+    /// States what has happened. Under one permit it counts once, however often it is stated. False where the
+    /// account may not do the same again now, so that nobody has to ask.
+    @discardableResult
     public func record(
         _ action: LimitedAction, account: String, user: Int64, channel: String? = nil, success: Bool,
         permit: String?, lease: String?, error: String? = nil
-    ) async throws {
+    ) async throws -> Bool {
         let answer = try await peer.ask(
             .post, "\(Self.base)/rate-limit/record/\(account)", for: user,
             .object(present: [
@@ -200,6 +202,7 @@ public struct AccountManagerClient: Sendable {
                 "error_type": error.map { .string($0) },
             ]))
         guard answer.status == 200 else { throw peer.refusal(answer) }
+        return answer.json["allowed"]?.boolValue ?? true
     }
 
     /// Gives a permit back that was not used.

@@ -158,9 +158,39 @@ public struct IntegrationClient: Sendable {
 
     // MARK: - Sending
 
-    /// Sends in the name of the lease. Never throws for what Telegram or the network does: the caller has to
-    /// decide about every one of the results.
-    public func send(_ order: SendOrder, from lease: LeasedAccount) async throws -> SendResult {
+    /// Sends in the name of the lease, and begins nothing after `deadline`. Never throws for what Telegram or the
+    /// network does: the caller has to decide about every one of the results.
+    public func send(_ order: SendOrder, from lease: LeasedAccount, notAfter deadline: Timestamp) async throws
+        -> SendResult
+    {
+        let members = [
+            JSONMember("lease_id", .string(lease.leaseID)),
+            JSONMember("fencing_token", .int(lease.fencingToken)), JSONMember("not_after", deadline.json),
+        ]
+        let answer: PeerAnswer
+        do {
+            // TDLib itself waits and sends again for about a minute.
+            answer = try await ask(order, lease.accountID, lease.userID, members, deadline: .seconds(90))
+        } catch PeerError.unavailable(_, let mayHaveActed) {
+            return mayHaveActed
+                ? .unknown(reason: "integration-service does not answer")
+                : .notSent(reason: "integration-service cannot be reached")
+        }
+        return Self.result(answer)
+    }
+
+    /// What became of an order; nil for one that was never carried out, and from now on never is, whoever still
+    /// asks for it.
+    public func withdraw(_ order: SendOrder, from account: String, user: Int64) async throws -> SendResult? {
+        let answer = try await ask(
+            order, account, user, [JSONMember("withdraw", true)], deadline: .seconds(30))
+        if answer.status == 200, answer.text("status") == "withdrawn" { return nil }
+        return Self.result(answer)
+    }
+
+    private func ask(
+        _ order: SendOrder, _ account: String, _ user: Int64, _ more: [JSONMember], deadline: Duration
+    ) async throws -> PeerAnswer {
         var members = order.person.members
         switch order.content {
         case .invite(let group):
@@ -172,23 +202,10 @@ public struct IntegrationClient: Sendable {
         case .addContact(let name):
             members += [JSONMember("invite_type", "add_contact"), JSONMember("name", .string(name))]
         }
-        members += [
-            JSONMember("attempt_id", .string(order.attemptID)),
-            JSONMember("lease_id", .string(lease.leaseID)),
-            JSONMember("fencing_token", .int(lease.fencingToken)),
-        ]
-        let answer: PeerAnswer
-        do {
-            // TDLib itself waits and sends again for about a minute.
-            answer = try await peer.ask(
-                .post, "\(Self.base)/invites/accounts/\(lease.accountID)/invite", for: lease.userID,
-                .object(members), deadline: .seconds(90))
-        } catch PeerError.unavailable(_, let mayHaveActed) {
-            return mayHaveActed
-                ? .unknown(reason: "integration-service does not answer")
-                : .notSent(reason: "integration-service cannot be reached")
-        }
-        return Self.result(answer)
+        members.append(JSONMember("attempt_id", .string(order.attemptID)))
+        return try await peer.ask(
+            .post, "\(Self.base)/invites/accounts/\(account)/invite", for: user, .object(members + more),
+            deadline: deadline)
     }
 
     static func result(_ answer: PeerAnswer) -> SendResult {

@@ -209,6 +209,8 @@ public struct ReadCommunity: Equatable, Sendable {
     public var linkedChatID: Int64?
     public var isMember = false
     public var isAdmin = false
+    /// Of what was searched for: the account of the same user that administers it, where that was seen.
+    public var adminAccount: String?
     public var mayInvite = false
     public var refusesDirectAdds = false
     public var needsApproval = false
@@ -238,6 +240,7 @@ public struct ReadCommunity: Equatable, Sendable {
             case "linked_chat_id": linkedChatID = value.intValue
             case "is_member": isMember = value.boolValue ?? false
             case "is_admin": isAdmin = value.boolValue ?? false
+            case "admin_account_id": adminAccount = value.stringValue
             case "may_invite": mayInvite = value.boolValue ?? false
             case "refuses_direct_adds": refusesDirectAdds = value.boolValue ?? false
             case "needs_approval": needsApproval = value.boolValue ?? false

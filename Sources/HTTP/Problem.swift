@@ -70,6 +70,11 @@ extension Problem {
     public static let notFound = Problem(404, "not_found", .init("There is nothing here", "Здесь ничего нет"))
     public static let badPath = Problem(
         400, "bad_path", .init("The address is not written correctly", "Адрес записан неверно"))
+    public static let badQuery = Problem(
+        400, "bad_query",
+        .init(
+            "What stands behind the question mark is not written correctly",
+            "То, что стоит после вопросительного знака, записано неверно"))
     public static let unauthorized = Problem(
         401, "unauthorized", .init("Sign in first", "Сначала войдите")
     ).with(header: "WWW-Authenticate", "Bearer")

@@ -3,16 +3,22 @@ public struct Query: Sendable, Equatable {
     public private(set) var items: [(name: String, value: String)]
     /// As it came, without the `?`.
     public let raw: String
+    /// False where a part of it cannot be decoded or there are too many: then `items` is not what was asked.
+    public let isWellFormed: Bool
+
+    private static let most = 200
 
     public init(_ raw: String = "") {
         self.raw = raw
-        items = raw.split(separator: "&").prefix(200).compactMap { part in
+        let parts = raw.split(separator: "&", maxSplits: Self.most)
+        items = parts.prefix(Self.most).compactMap { part in
             let equals = part.firstIndex(of: "=")
             let name = percentDecoded(part[..<(equals ?? part.endIndex)], plusIsBlank: true)
             let value = equals.map { percentDecoded(part[part.index(after: $0)...], plusIsBlank: true) } ?? ""
             guard let name, let value else { return nil }
             return (name, value)
         }
+        isWellFormed = items.count == parts.count
     }
 
     public init(_ items: KeyValuePairs<String, String>) {

@@ -156,6 +156,8 @@ public struct Router: Responder {
 
     private func route(_ request: inout Request) throws -> Endpoint {
         guard let segments = pathSegments(request.path) else { throw Problem.badPath }
+        // A filter that nobody can read must not silently become none.
+        guard request.query.isWellFormed else { throw Problem.badQuery }
         guard let match = root.find(segments[...], []) else {
             guard let finder else { throw Problem.notFound }
             let found = try finder(request)

@@ -169,8 +169,8 @@ public struct AccountStore: Sendable {
         }
     }
 
-    public func noteUse(of id: UniqueID, at now: Timestamp) async throws {
-        try await database.run("UPDATE telegram_accounts SET last_used_at = \(now) WHERE id = \(id)")
+    static func noting(useOf id: UniqueID, at now: Timestamp) -> SQL {
+        "UPDATE telegram_accounts SET last_used_at = \(now) WHERE id = \(id)"
     }
 
     /// The sessions of a user with their sealed keys, for logging out of all.

@@ -77,6 +77,7 @@ public struct SendStore: Sendable {
     /// refused, also for an attempt that is known: its holder has to learn that it is late.
     public func claim(_ attempt: Attempt, at now: Timestamp) async throws -> Claim {
         let (instance, fingerprints) = (instance, hashes.map { $0.digest(attempt.fingerprint) })
+        if try await claimAtOnce(attempt, fingerprints[0], at: now) { return .granted }
         return try await database.transaction { transaction in
             try transaction.showFence(attempt)
             let taken = try transaction.run(
@@ -110,10 +111,44 @@ public struct SendStore: Sendable {
         }
     }
 
+    /// An attempt that nobody has asked for yet, under the newest lease, in one journey to the server. False where
+    /// it takes a closer look.
+    private func claimAtOnce(_ attempt: Attempt, _ fingerprint: String, at now: Timestamp) async throws
+        -> Bool
+    {
+        guard database.dialect == .postgres, let token = attempt.fencingToken else { return false }
+        return try await database.run(
+            """
+            WITH fence AS (
+                UPDATE telegram_accounts SET fencing_token = \(token)
+                WHERE id = \(attempt.accountID) AND user_id = \(attempt.userID) AND fencing_token <= \(token)
+                RETURNING id)
+            INSERT INTO telegram_sends (account_id, user_id, attempt_id, kind, fingerprint, stage, fencing_token,
+                instance, started_at)
+            SELECT fence.id, \(attempt.userID), \(attempt.id), \(attempt.kind.rawValue), \(fingerprint),
+                'claimed', \(token), \(instance), \(now)
+            FROM fence
+            ON CONFLICT (user_id, attempt_id) DO NOTHING
+            """
+        ).affected == 1
+    }
+
     /// The last step before Telegram is asked to act. From here on a crash leaves the attempt in doubt, and
     /// the lease has to be the newest still.
     public func begin(_ attempt: Attempt) async throws {
         let instance = instance
+        // An attempt without a lease shows none, and no other is newer.
+        let begun = try await database.run(
+            """
+            UPDATE telegram_sends SET stage = 'sending'
+            WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id) AND stage = 'claimed'
+                AND instance = \(instance) AND NOT EXISTS (
+                    SELECT 1 FROM telegram_accounts
+                    WHERE id = \(attempt.accountID) AND user_id = \(attempt.userID)
+                        AND fencing_token > \(attempt.fencingToken ?? .max))
+            """)
+        if begun.affected == 1 { return }
+        // Why not says the transaction.
         try await database.transaction { transaction in
             try transaction.showFence(attempt)
             let begun = try transaction.run(
@@ -127,11 +162,28 @@ public struct SendStore: Sendable {
     }
 
     public func finish(_ attempt: Attempt, with outcome: SendOutcome, at now: Timestamp) async throws {
-        try await database.run(
-            """
-            UPDATE telegram_sends SET stage = 'done', outcome = \(outcome.stored), finished_at = \(now)
-            WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id) AND stage <> 'done'
-            """)
+        try await database.run(finishing(attempt, outcome, at: now))
+    }
+
+    /// The same of an attempt that has used its account, which is noted with it.
+    public func finishUse(_ attempt: Attempt, with outcome: SendOutcome, at now: Timestamp) async throws {
+        let use = AccountStore.noting(useOf: attempt.accountID, at: now)
+        let end = finishing(attempt, outcome, at: now)
+        if database.dialect == .postgres {
+            try await database.run("WITH done AS (\(end)) \(use)")
+        } else {
+            try await database.transaction { transaction in
+                try transaction.run(end)
+                try transaction.run(use)
+            }
+        }
+    }
+
+    private func finishing(_ attempt: Attempt, _ outcome: SendOutcome, at now: Timestamp) -> SQL {
+        """
+        UPDATE telegram_sends SET stage = 'done', outcome = \(outcome.stored), finished_at = \(now)
+        WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id) AND stage <> 'done'
+        """
     }
 
     /// Nothing went out, and the same attempt may be made again.

@@ -123,84 +123,104 @@ public struct CampaignRunner: Sendable {
 
     /// Works on a task: takes people and an account, sends while both last, and goes on with the next account.
     public func work(on id: Int64) async throws {
-        let lane = "lane-\(UniqueID(at: time.now, random))"
-        for _ in 0..<settings.leases {
-            try Task.checkCancellation()
-            guard try await shift(id, lane) else { return }
+        let hands = Hands("lane-\(UniqueID(at: time.now, random))")
+        do {
+            for _ in 0..<settings.leases {
+                try Task.checkCancellation()
+                guard try await shift(id, hands) else { return try await giveBack(hands) }
+            }
+            try await giveBack(hands)
+        } catch {
+            try? await giveBack(hands)
+            throw error
         }
         try await store.wake(id, at: time.now)
     }
 
-    /// One account's turn. False when there is nothing more to do just now.
-    private func shift(_ id: Int64, _ lane: String) async throws -> Bool {
-        let now = time.now
-        guard let task = try await store.task(id), task.status == .inProgress else { return false }
-        let found = try await store.claim(id, limit: settings.chunk, by: lane, at: now).claim
-        guard case .claimed(let targets) = found else {
-            if case .nobody = found { try await store.wake(id, at: now) }
-            return false
+    private func giveBack(_ hands: Hands) async throws {
+        let people = hands.takeAll()
+        try await store.giveBack(people, by: hands.lane)
+    }
+
+    /// Takes people, with the task as it is now.
+    private func fill(_ hands: Hands, from id: Int64, limit: Int) async throws -> TargetClaim {
+        let (found, _, task) = try await metrics.step("claim", time) {
+            try await store.claim(id, limit: limit, by: hands.lane, at: time.now)
         }
-        let claims = Claims(targets)
+        if case .claimed(let people) = found, let task { hands.take(people, of: task) }
+        return found
+    }
+
+    /// One account's turn. False when there is nothing more to do just now. Whom it does not come to stays in the
+    /// lane's hands for the next account.
+    private func shift(_ id: Int64, _ hands: Hands) async throws -> Bool {
         do {
-            // What account-manager has not heard of, it cannot count.
-            try await settleRecords()
-            guard let lease = try await lease(for: task, first: targets[0], lane) else {
-                try await store.giveBack(claims.left, by: lane)
-                return false
+            if hands.isEmpty {
+                if case .nobody = try await fill(hands, from: id, limit: settings.chunk) {
+                    try await store.wake(id, at: time.now)
+                }
+                guard !hands.isEmpty else { return false }
+                // What account-manager has not heard of, it cannot count.
+                try await settleRecords()
             }
-            let goesOn: Bool
+            guard let task = hands.task, let first = hands.next,
+                let lease = try await lease(for: task, first: first, hands.lane)
+            else { return false }
             do {
-                goesOn = try await turn(task, lease, claims, lane)
+                return try await turn(task, lease, hands)
+            } catch let error as Unsettled {
+                // Something may have been sent that account-manager has not heard of: nobody else may use the
+                // account until it is known.
+                throw error.cause
             } catch {
                 try? await manager.release(lease)
                 throw error
             }
-            try await store.giveBack(claims.left, by: lane)
-            return goesOn
         } catch let error as PeerError {
-            try await store.giveBack(claims.left, by: lane)
             log.warning("campaign.peer-away", ["task": .int(id), "error": .error(error)])
-            try await wait(task, .unreachable, until: time.now + .seconds(15))
+            try await waitUnreachable(id, hands)
             return false
         } catch LookFailure.unreachable {
-            try await store.giveBack(claims.left, by: lane)
-            try await wait(task, .unreachable, until: time.now + .seconds(15))
+            try await waitUnreachable(id, hands)
             return false
-        } catch {
-            try? await store.giveBack(claims.left, by: lane)
-            throw error
         }
     }
 
+    private func waitUnreachable(_ id: Int64, _ hands: Hands) async throws {
+        let task = hands.task
+        // First, so that whoever looks at the task meanwhile finds them.
+        try await giveBack(hands)
+        if let task { try await wait(task, .unreachable, until: time.now + .seconds(15)) }
+    }
+
     /// Sends in the name of one lease until the account, the people or the turn are used up.
-    private func turn(_ task: InviteTask, _ lease: LeasedAccount, _ claims: Claims, _ lane: String)
-        async throws
-        -> Bool
-    {
+    private func turn(_ task: InviteTask, _ lease: LeasedAccount, _ hands: Hands) async throws -> Bool {
         var sent = 0
         var task = task
         func done(_ goesOn: Bool) async throws -> Bool {
-            do { try await manager.release(lease) } catch is PeerError {
+            do {
+                try await metrics.step("release", time) { try await manager.release(lease) }
+            } catch is PeerError {
                 // It ends by its time.
             }
             return goesOn
         }
         while sent < task.settings.batchSize {
-            if claims.isEmpty {
-                guard
-                    case .claimed(let more) = try await store.claim(
-                        task.id, limit: min(settings.chunk, task.settings.batchSize - sent), by: lane,
-                        at: time.now
-                    ).claim
-                else { break }
-                claims.add(more)
+            if hands.isEmpty {
+                let most = min(settings.chunk, task.settings.batchSize - sent)
+                _ = try await fill(hands, from: task.id, limit: most)
+                task = hands.task ?? task
             }
-            guard let target = claims.next else { break }
-            switch try await attempt(task, target, lease, lane) {
-            case .sent(let step):
+            guard let target = hands.next else { break }
+            switch try await attempt(task, target, lease, hands.lane) {
+            case .sent(let step, let standing):
                 sent += 1
-                claims.dropFirst()
+                hands.dropFirst()
+                // As good as in doubt for the limits: the account is given back when it has been told.
+                if standing == .unheard { return true }
                 switch step.account {
+                // Who is to be written to instead waits for the account's own time: its check says until when.
+                case .keep where standing == .rests && !target.asMessage: return try await done(true)
                 case .keep: continue
                 case .leave where step.target == .inDoubt:
                     // The account stays leased until it is known what happened in its name.
@@ -210,11 +230,11 @@ public struct CampaignRunner: Sendable {
                     try await wait(task, .unreachable, until: time.now + .seconds(30))
                     return try await done(false)
                 }
-            case .settled: claims.dropFirst()
+            case .settled: hands.dropFirst()
             case .accountDone: return try await done(true)
             case .postponed(let until):
-                try await store.giveBack([target], by: lane, notBefore: until)
-                claims.dropFirst()
+                try await store.giveBack([target], by: hands.lane, notBefore: until)
+                hands.dropFirst()
             case .taskWaits(let until, let reason):
                 task = try await store.task(task.id) ?? task
                 _ = try await done(false)
@@ -227,8 +247,20 @@ public struct CampaignRunner: Sendable {
         return try await done(true)
     }
 
+    /// How an account stands after an attempt.
+    enum AccountStanding: Equatable, Sendable {
+        case mayGoOn
+        /// It may not do the same again now.
+        case rests
+        /// account-manager could not be told.
+        case unheard
+    }
+
+    /// A failure between the decision to send and the moment at which all is written down.
+    private struct Unsettled: Error { let cause: any Error }
+
     private enum AttemptEnd {
-        case sent(NextStep)
+        case sent(NextStep, AccountStanding)
         /// The target has come to its end without a send.
         case settled
         /// The account may not do this now; the next one may.
@@ -288,29 +320,40 @@ public struct CampaignRunner: Sendable {
             id: "inv-\(UniqueID(at: time.now, random))", target: target, run: task.run, action, lease,
             channel: channel, permit: permit, content: content.stored, isTest: isTest, at: time.now)
         let permission = try await metrics.step("begin", time) {
-            try await store.begin(attempt, by: lane, at: time.now)
+            try await store.begin(attempt, of: task, by: lane, at: time.now)
         }
         switch permission {
         case .granted: break
         case .wait(let until, let reason): return try await giveUp(.taskWaits(until: until, reason))
         case .stopped: return try await giveUp(.stopped)
         }
-        let result = try await metrics.step("send", time) { try await send(attempt, content, target, lease) }
-        let step = try await conclude(attempt, result, target, task, lease)
-        return .sent(step)
+        do {
+            let result = try await metrics.step("send", time) {
+                try await send(attempt, content, target, lease)
+            }
+            let (step, standing) = try await conclude(attempt, result, target, task, lease)
+            return .sent(step, standing)
+        } catch {
+            throw Unsettled(cause: error)
+        }
     }
+
+    /// How long after the check something may still be begun: account-manager keeps the place for two minutes.
+    private static let permitLasts = Duration.seconds(110)
 
     /// Asks until there is an answer that says what happened, as long as that is not long.
     private func send(
         _ attempt: InviteAttempt, _ content: SendOrder.Content, _ target: InviteTarget, _ lease: LeasedAccount
     ) async throws -> SendResult {
         let order = SendOrder(attemptID: attempt.id, content, to: target.person)
-        var result = try await integration.send(order, from: lease)
+        // Behind the end of its permit an action would stand in the ledger where it has not happened.
+        let latest = attempt.startedAt + Self.permitLasts
+        var result = try await integration.send(order, from: lease, notAfter: latest)
         for pause in [Duration.milliseconds(200), .milliseconds(700)] {
-            guard case .unknown = result else { return result }
+            guard case .unknown = result, time.now < latest else { return result }
             // The same attempt is carried out once, however often it is asked for.
             try await time.sleep(for: pause)
-            let again = try await integration.send(order, from: lease)
+            let again = try await integration.send(order, from: lease, notAfter: latest)
             // What could not be asked says nothing about the first time.
             if case .notSent = again { continue }
             if again == .leaseLost || again == .notConnected { return result }
@@ -324,7 +367,7 @@ public struct CampaignRunner: Sendable {
     func conclude(
         _ attempt: InviteAttempt, _ result: SendResult, _ target: InviteTarget, _ task: InviteTask,
         _ lease: LeasedAccount?, overriding override: NextStep? = nil
-    ) async throws -> NextStep {
+    ) async throws -> (step: NextStep, account: AccountStanding) {
         let step =
             override
             ?? OutcomePolicy.step(
@@ -332,20 +375,20 @@ public struct CampaignRunner: Sendable {
                 AttemptContext(
                     isMessage: attempt.action == .message,
                     fallsBackToMessages: task.settings.fallsBackToMessages, detours: target.detours))
-        var code: String?
-        if case .refused(let refusal, _, _, _) = result { code = refusal.rawValue }
-        var isRecorded = true
+        let code = result.code
+        var standing = AccountStanding.mayGoOn
         switch step.permit {
         case .record(let success):
             do {
-                try await metrics.step("record", time) {
+                let mayGoOn = try await metrics.step("record", time) {
                     try await manager.record(
                         attempt.action, account: attempt.accountID, user: attempt.userID,
                         channel: attempt.channel, success: success, permit: attempt.permitID,
                         lease: attempt.leaseID, error: code)
                 }
+                if !mayGoOn { standing = .rests }
             } catch is PeerError {
-                isRecorded = false
+                standing = .unheard
             }
         case .release:
             if let permit = attempt.permitID, let lease {
@@ -354,14 +397,15 @@ public struct CampaignRunner: Sendable {
         case .keep: break
         }
         let isNew = try await metrics.step("finish", time) {
-            try await store.finish(attempt, result, step, isRecorded: isRecorded, at: time.now)
+            try await store.finish(
+                attempt, result, step, of: target, in: task, isRecorded: standing != .unheard, at: time.now)
         }
         if isNew {
             metrics.attempts[attempt.action.rawValue, code ?? (step.target == .invited ? "sent" : "other")]
                 .increment()
         }
         if isNew { try await tell(step, result, attempt, task) }
-        return step
+        return (step, standing)
     }
 
     private func tell(_ step: NextStep, _ result: SendResult, _ attempt: InviteAttempt, _ task: InviteTask)
@@ -498,9 +542,9 @@ public struct CampaignRunner: Sendable {
     /// Whether the account holds the right to invite here: known and fresh, or looked up now.
     private func mayInvite(_ lease: LeasedAccount, _ task: InviteTask) async throws -> Right {
         let now = time.now
-        if try await store.rights(of: task.userID, in: task.community, at: now)[lease.accountID] == true {
-            return .yes
-        }
+        let known = try await store.right(
+            of: lease.accountID, user: task.userID, in: task.community, at: now)
+        if known == true { return .yes }
         let verdict: AdminVerdict
         do {
             verdict = try await metrics.step("rights", time) {
@@ -591,6 +635,8 @@ public struct CampaignRunner: Sendable {
                     retryAt: refusal.retryAt)
             }
             var outcome = TestOutcome(account: lease.accountID)
+            // What may have been sent and counts nowhere yet keeps the account in our hands.
+            var isFree = true
             if let account, lease.accountID != account {
                 outcome.reason = "account_not_free"
                 outcome.message = .init("This account is not free now", "Этот аккаунт сейчас не свободен")
@@ -599,7 +645,8 @@ public struct CampaignRunner: Sendable {
                 outcome.message = SendRefusal.adminRequired.text
             } else {
                 switch try await attempt(task, target, lease, lane, isTest: true) {
-                case .sent(let step):
+                case .sent(let step, let standing):
+                    isFree = standing != .unheard && step.target != .inDoubt
                     if case .back(let reason, _) = step.target {
                         (outcome.reason, outcome.message) = (reason.code, reason.text)
                     }
@@ -610,11 +657,11 @@ public struct CampaignRunner: Sendable {
                 }
             }
             try await store.giveBack([target], by: lane)
-            try? await manager.release(lease)
+            if isFree { try? await manager.release(lease) }
             return outcome
         } catch {
             try? await store.giveBack([target], by: lane)
-            throw error
+            throw (error as? Unsettled)?.cause ?? error
         }
     }
 
@@ -627,11 +674,12 @@ public struct CampaignRunner: Sendable {
                 attempt.action, account: attempt.accountID, user: attempt.userID, channel: attempt.channel,
                 success: isAccepted, permit: attempt.permitID, lease: attempt.leaseID, error: code)
             try await store.noteRecorded(attempt.id)
+            await release(attempt)
         }
     }
 
-    /// Finds out what became of attempts whose worker is gone: by membership first; then by asking for the very
-    /// same attempt again, which integration-service carries out once.
+    /// Finds out what became of attempts whose worker is gone: by membership first; then by asking
+    /// integration-service for what it knows, which from then on never carries out what it has not.
     public func resolveDoubts(of id: Int64? = nil, limit: Int = 20) async throws {
         for (target, attempt) in try await store.claimDoubts(of: id, limit: limit, at: time.now) {
             guard let task = try await store.task(target.taskID) else { continue }
@@ -652,15 +700,17 @@ public struct CampaignRunner: Sendable {
             await release(attempt)
             return
         }
-        // Asking again may send, where it never was: only while the task runs.
-        if task.status == .inProgress, let result = try await askAgain(attempt, target, task) {
-            try await conclude(attempt, result, target, task, nil)
+        if let result = await known(attempt, target) {
+            try await conclude(attempt, result, target, task, account(of: attempt))
             await release(attempt)
             return
         }
         guard target.looks >= DoubtPolicy.mostLooks, task.status != .paused else {
-            try await store.postpone(
-                doubt: target.id, until: time.now + DoubtPolicy.pause(beforeLook: target.looks))
+            let pause = DoubtPolicy.pause(beforeLook: target.looks)
+            // What may have been sent counts nowhere yet, so the account has to stay in our hands.
+            _ = try? await manager.extend(
+                account(of: attempt), minutes: Int(pause.components.seconds / 60) + 60)
+            try await store.postpone(doubt: target.id, until: time.now + pause)
             return
         }
         // Counted as if it had arrived: the limits are a promise.
@@ -668,43 +718,32 @@ public struct CampaignRunner: Sendable {
             .failed(.outcomeUnknown), count: .unknown, permit: .record(success: true))
         try await conclude(
             attempt, .unknown(reason: "looked up too often"), target, task, nil, overriding: step)
+        await release(attempt)
     }
 
-    /// The answer to the same attempt under its old lease, or a new one of the same account; nil while nobody
-    /// can say.
-    private func askAgain(_ attempt: InviteAttempt, _ target: InviteTarget, _ task: InviteTask) async throws
-        -> SendResult?
-    {
-        let old = LeasedAccount(
-            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
-            fencingToken: attempt.fencingToken, expiresAt: .epoch)
+    /// How an attempt came out, `notSent` for one that never will; nil while nobody can say. It is not made now: the
+    /// account may have done something else since its check, and a limit would be broken.
+    private func known(_ attempt: InviteAttempt, _ target: InviteTarget) async -> SendResult? {
+        // Nobody can ask about somebody who was erased.
+        guard !target.identity.isErased else { return nil }
         let order = SendOrder(
             attemptID: attempt.id, SendOrder.Content(stored: attempt.content), to: target.person)
-        var isHeld = false
         do {
-            if case .extended = try await manager.extend(old) { isHeld = true }
-        } catch is PeerError {
+            let result = try await integration.withdraw(order, from: attempt.accountID, user: attempt.userID)
+            switch result {
+            case nil: return .notSent(reason: "it was never carried out")
+            case .unknown, .notSent, .leaseLost, .notConnected, .refused(.inDoubt, _, _, _): return nil
+            case .sent, .refused: return result
+            }
+        } catch {
             return nil
         }
-        if isHeld { return known(try await integration.send(order, from: old)) }
-        guard
-            case .granted(let lease) = try? await manager.allocate(
-                .maintenance, for: attempt.userID, preferred: attempt.accountID, minutes: 5)
-        else { return nil }
-        guard lease.accountID == attempt.accountID else {
-            try await manager.release(lease)
-            return nil
-        }
-        let result = try await integration.send(order, from: lease)
-        try? await manager.release(lease)
-        return known(result)
     }
 
-    private func known(_ result: SendResult) -> SendResult? {
-        switch result {
-        case .unknown, .notSent, .leaseLost, .notConnected, .refused(.inDoubt, _, _, _): nil
-        case .sent, .refused: result
-        }
+    private func account(of attempt: InviteAttempt) -> LeasedAccount {
+        LeasedAccount(
+            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
+            fencingToken: attempt.fencingToken, expiresAt: .epoch)
     }
 
     private func membership(of target: InviteTarget, _ account: String, _ task: InviteTask) async -> Bool? {
@@ -713,10 +752,7 @@ public struct CampaignRunner: Sendable {
     }
 
     private func release(_ attempt: InviteAttempt) async {
-        let lease = LeasedAccount(
-            accountID: attempt.accountID, userID: attempt.userID, phone: "", leaseID: attempt.leaseID,
-            fencingToken: attempt.fencingToken, expiresAt: .epoch)
-        try? await manager.release(lease)
+        try? await manager.release(account(of: attempt))
     }
 
     /// Looks for those who were invited among the members, a while later.
@@ -746,14 +782,27 @@ public struct CampaignRunner: Sendable {
     }
 }
 
-/// People in a worker's hands.
-private final class Claims {
-    private(set) var left: [InviteTarget]
-    init(_ targets: [InviteTarget]) { left = targets }
-    var isEmpty: Bool { left.isEmpty }
-    var next: InviteTarget? { left.first }
-    func add(_ targets: [InviteTarget]) { left += targets }
-    func dropFirst() { if !left.isEmpty { left.removeFirst() } }
+/// What a lane has taken and not come to yet: people, with the task as it was when they were taken.
+private final class Hands {
+    let lane: String
+    private(set) var task: InviteTask?
+    private var people: ArraySlice<InviteTarget> = []
+
+    init(_ lane: String) { self.lane = lane }
+
+    var isEmpty: Bool { people.isEmpty }
+    var next: InviteTarget? { people.first }
+    func dropFirst() { people = people.dropFirst() }
+
+    func take(_ more: [InviteTarget], of task: InviteTask) {
+        people += more
+        self.task = task
+    }
+
+    func takeAll() -> [InviteTarget] {
+        defer { people = [] }
+        return Array(people)
+    }
 }
 
 extension InviteTask {

@@ -95,15 +95,16 @@ extension InviteStore {
 
     // MARK: - Claiming
 
-    /// Takes people to invite, and sorts out in the same transaction who is on the stop-list.
+    /// Takes people to invite, and sorts out in the same transaction who is on the stop-list. With them comes
+    /// the task as it was then.
     public func claim(
-        _ task: Int64, asMessages: Bool? = nil, limit: Int, by worker: String, at now: Timestamp
-    ) async throws -> (claim: TargetClaim, suppressed: Int) {
+        _ task: Int64, limit: Int, by worker: String, at now: Timestamp
+    ) async throws -> (claim: TargetClaim, suppressed: Int, task: InviteTask?) {
         let digests = digests
         return try await database.transaction { transaction in
             let rows = try transaction.run("SELECT * FROM invite_tasks WHERE id = \(task)")
             guard let found = try rows.first.map({ try InviteTask($0) }), found.status == .inProgress else {
-                return (.stopped, 0)
+                return (.stopped, 0, nil)
             }
             let until = now + Self.hold
             let claimed = try transaction.run(
@@ -117,7 +118,7 @@ extension InviteStore {
                 RETURNING *
                 """
             ).map { try InviteTarget($0) }.sorted { $0.id < $1.id }
-            guard !claimed.isEmpty else { return (.nobody, 0) }
+            guard !claimed.isEmpty else { return (.nobody, 0, found) }
             let stopped = try transaction.suppressed(
                 claimed.flatMap { digests.digests($0.identity) }, of: found.userID,
                 community: found.community)
@@ -135,7 +136,7 @@ extension InviteStore {
                         .inviteSkipped, target: target.id, code: TargetReason.suppressed.code,
                         details: ["target": .string(target.identity.displayName)]), of: found, at: now)
             }
-            return (free.isEmpty ? .nobody : .claimed(free), suppressed)
+            return (free.isEmpty ? .nobody : .claimed(free), suppressed, found)
         }
     }
 
@@ -193,9 +194,10 @@ extension InviteStore {
     /// Marks a target as being sent to, with its attempt: from here on a crash leaves it in doubt. Refused
     /// where the task has been stopped since; the pause that was answered before this commit holds.
     public func begin(
-        _ attempt: InviteAttempt, by worker: String, at now: Timestamp
+        _ attempt: InviteAttempt, of task: InviteTask, by worker: String, at now: Timestamp
     ) async throws -> SendPermission {
-        try await database.transaction { transaction in
+        if let quick = try await beginAtOnce(attempt, of: task, by: worker, at: now) { return quick }
+        return try await database.transaction { transaction in
             guard
                 let row = try transaction.run("SELECT * FROM invite_tasks WHERE id = \(attempt.taskID)").first
             else { return .stopped }
@@ -249,17 +251,19 @@ extension InviteStore {
     /// transaction. False where it stood there already.
     @discardableResult
     public func finish(
-        _ attempt: InviteAttempt, _ result: SendResult, _ step: NextStep, isRecorded: Bool, at now: Timestamp
+        _ attempt: InviteAttempt, _ result: SendResult, _ step: NextStep, of target: InviteTarget,
+        in task: InviteTask, isRecorded: Bool, at now: Timestamp
     ) async throws -> Bool {
+        let quick = try await finishAtOnce(
+            attempt, result, step, of: target, in: task, isRecorded: isRecorded, at: now)
+        if let quick { return quick }
         let digests = digests
         let random = random
         return try await database.transaction { transaction in
-            let code: String? =
-                if case .refused(let refusal, _, _, _) = result { refusal.rawValue } else { nil }
             if step.target != .inDoubt {
                 let closed = try transaction.run(
                     """
-                    UPDATE invite_attempts SET counts = \(step.count.rawValue), code = \(code),
+                    UPDATE invite_attempts SET counts = \(step.count.rawValue), code = \(result.code),
                         is_recorded = \(isRecorded), finished_at = \(now)
                     WHERE id = \(attempt.id) AND counts = 'open'
                     """)
@@ -550,20 +554,22 @@ extension InviteStore {
                 """
                 UPDATE invite_targets SET verify_at = NULL,
                     is_member = CASE WHEN \(isMember == nil) THEN is_member ELSE \(isMember ?? false) END
-                WHERE id = \(target.id) AND verify_at IS NOT NULL
+                WHERE id = \(target.id) AND verify_at IS NOT NULL RETURNING *
                 """)
-            guard done.affected == 1, let isMember, isMember != target.isMember || !isMember,
+            // As they stand there now: they may have been erased while somebody looked.
+            guard let row = done.first, let isMember, isMember != target.isMember || !isMember,
                 let task = try transaction.run("SELECT * FROM invite_tasks WHERE id = \(target.taskID)").first
                     .map({ try InviteTask($0) })
             else { return }
+            let identity = try InviteTarget(row).identity
             try transaction.log(
                 NewLogEntry(
                     isMember ? .memberVerified : .memberLeft, target: target.id, account: target.accountID,
-                    details: ["target": .string(target.identity.displayName)]), of: task, at: now)
+                    details: LogDetails.of(identity)), of: task, at: now)
             guard !isMember, target.isMember == true else { return }
             try transaction.suppress(
                 NewSuppression(
-                    target.identity, community: task.community, reason: .left, source: "task \(task.id)"),
+                    identity, community: task.community, reason: .left, source: "task \(task.id)"),
                 of: task.userID, digests, at: now, random)
         }
     }
@@ -585,6 +591,19 @@ extension InviteStore {
         return Dictionary(
             try rows.map { (try $0.text("account_id"), try $0.bool("may_invite")) },
             uniquingKeysWith: { $1 })
+    }
+
+    /// Whether an account is known to hold the right; nil where that is to be looked up.
+    public func right(of account: String, user: Int64, in community: String, at now: Timestamp) async throws
+        -> Bool?
+    {
+        try await database.run(
+            """
+            SELECT may_invite FROM invite_rights
+            WHERE user_id = \(user) AND community = \(community) AND account_id = \(account)
+                AND valid_until > \(now)
+            """
+        ).first?.bool("may_invite")
     }
 
     /// When the first of those that are left out is looked at anew, and why they are out.
@@ -645,13 +664,10 @@ extension Transaction {
         _ result: SendResult, _ step: NextStep, to target: InviteTarget, of task: InviteTask,
         _ attempt: InviteAttempt, digests: SuppressionDigests, random: any RandomSource, at now: Timestamp
     ) throws {
-        var detail: String?
-        if case .refused(_, let original, _, _) = result { detail = String(original.prefix(300)) }
-        let name = target.identity.displayName
-        let details: JSONValue = .object(present: [
-            "target": .string(name), "original_error": detail.map { .string($0) },
-            "action": .string(attempt.action.rawValue),
-        ])
+        // Erased while the attempt was on its way: what Telegram says of them now is forgotten as well.
+        let isErased = target.identity.isErased
+        let detail = isErased ? nil : result.originalWords
+        let details = LogDetails.of(attempt, target: target.identity, words: detail)
         func note(_ action: LogAction, _ reason: TargetReason?) throws {
             try log(
                 NewLogEntry(
@@ -667,16 +683,14 @@ extension Transaction {
             var isMember: Bool?
             var person: Int64?
             if case .sent(let sent) = result { (isMember, person) = (sent.isMember, sent.targetUserID) }
-            // Somebody who is in may leave again: looked at once more.
-            let isSeen = attempt.action == .invite || target.inviteLink != nil
-            let verify: Timestamp? = task.settings.verifiesMembership && isSeen ? now + .hours(1) : nil
+            let verify = task.verification(of: target, attempt.action, at: now)
             try settle(target, as: .invited, nil, at: now)
             try run(
                 """
                 UPDATE invite_targets SET invited_at = \(now), is_member = \(isMember), verify_at = \(verify)
                 WHERE id = \(target.id)
                 """)
-            if let person, target.identity.platformID == nil {
+            if let person, target.identity.platformID == nil, !isErased {
                 try learn(person, of: target, task, at: now)
             }
             try note(.inviteSuccessful, nil)
@@ -687,16 +701,17 @@ extension Transaction {
             try settle(target, as: .skipped, reason, detail: detail, at: now)
             try note(.inviteSkipped, reason)
         case .back(let reason, let pause):
-            try back(target, task, at: now)
-            try run(
-                """
-                UPDATE invite_targets SET detours = detours + 1, not_before = \(now + pause),
-                    error_code = \(reason.code), error_detail = \(detail)
-                WHERE id = \(target.id)
-                """)
+            if try back(target, task, at: now) {
+                try run(
+                    """
+                    UPDATE invite_targets SET detours = detours + 1, not_before = \(now + pause),
+                        error_code = \(reason.code), error_detail = \(detail)
+                    WHERE id = \(target.id)
+                    """)
+            }
             try note(step.account == .wait ? .errorOccurred : .accountSwitched, reason)
         case .backAsMessage:
-            try back(target, task, at: now)
+            _ = try back(target, task, at: now)
             try run("UPDATE invite_targets SET as_message = TRUE WHERE id = \(target.id)")
             try note(.inviteFailed, .refused(.privacyRestricted))
         case .inDoubt:
@@ -710,7 +725,7 @@ extension Transaction {
             if target.stage == .sending { try note(.errorOccurred, .refused(.inDoubt)) }
         }
         let community: String? = step.suppression == .community ? task.community : nil
-        if step.suppression != .none {
+        if step.suppression != .none, !isErased {
             let reason: SuppressionReason =
                 if step.suppression == .operatorWide {
                     .blocked
@@ -722,22 +737,23 @@ extension Transaction {
             try log(
                 NewLogEntry(
                     .suppressed, target: target.id,
-                    code: attempt.action == .invite ? detailCode(result) : nil,
+                    code: attempt.action == .invite ? result.code : nil,
                     details: details), of: task, at: now)
         }
     }
 
-    private func detailCode(_ result: SendResult) -> String? {
-        if case .refused(let refusal, _, _, _) = result { refusal.rawValue } else { nil }
-    }
-
-    /// Back among those still to come; of a cancelled task nobody is.
-    private func back(_ target: InviteTarget, _ task: InviteTask, at now: Timestamp) throws {
+    /// Back among those still to come. False for who has come to an end instead: nobody of a cancelled task is
+    /// to come, and nobody who was erased could be found.
+    private func back(_ target: InviteTarget, _ task: InviteTask, at now: Timestamp) throws -> Bool {
         if task.status == .cancelled {
             try settle(target, as: .skipped, .cancelled, at: now)
+        } else if target.identity.isErased {
+            try settle(target, as: .skipped, .erased, at: now)
         } else {
             try settle(target, as: .pending, nil, at: now)
+            return true
         }
+        return false
     }
 
     /// Telegram has told who a target is. Another one of the task that is the same person needs no invitation.

@@ -88,7 +88,6 @@ public struct TaskSettings: Equatable, Sendable {
     public var batchSize: Int
     /// Between two invitations of this campaign, whichever accounts send them.
     public var delay: Duration
-    public var addsContacts: Bool
     public var fallsBackToMessages: Bool
     public var window: SendWindow?
     public var dailyCap: Int?
@@ -99,15 +98,14 @@ public struct TaskSettings: Equatable, Sendable {
 
     public init(
         group: String, inviteType: InviteType = .groupInvite, batchSize: Int = 10, delay: Duration = .zero,
-        addsContacts: Bool = false, fallsBackToMessages: Bool = false, window: SendWindow? = nil,
-        dailyCap: Int? = nil, rampUp: CampaignRampUp? = nil, autoPause: AutoPause? = nil,
-        verifiesMembership: Bool = true, linkDelivery: LinkDelivery = .send
+        fallsBackToMessages: Bool = false, window: SendWindow? = nil, dailyCap: Int? = nil,
+        rampUp: CampaignRampUp? = nil, autoPause: AutoPause? = nil, verifiesMembership: Bool = true,
+        linkDelivery: LinkDelivery = .send
     ) {
         self.group = group
         self.inviteType = inviteType
         self.batchSize = batchSize
         self.delay = delay
-        self.addsContacts = addsContacts
         self.fallsBackToMessages = fallsBackToMessages
         self.window = window
         self.dailyCap = dailyCap
@@ -219,7 +217,7 @@ extension TaskSettings: JSONEncodable, JSONDecodable {
         .object(present: [
             "group_id": .string(group), "invite_type": .string(inviteType.rawValue),
             "batch_size": JSONValue(batchSize), "delay_between_invites": .double(delay.inSeconds),
-            "auto_add_contacts": .bool(addsContacts), "fallback_to_messages": .bool(fallsBackToMessages),
+            "auto_add_contacts": false, "fallback_to_messages": .bool(fallsBackToMessages),
             "window": window?.json, "daily_cap": dailyCap.map { JSONValue($0) }, "ramp_up": rampUp?.json,
             "auto_pause": autoPause?.json, "verify_membership": .bool(verifiesMembership),
             "link_delivery": .string(linkDelivery.rawValue),
@@ -240,13 +238,22 @@ extension TaskSettings: JSONEncodable, JSONDecodable {
                     "A group's @name, link or id is expected",
                     "Ожидается @имя, ссылка или идентификатор группы"))
         }
+        // Telegram lets an account add a few contacts a day, and a campaign would use those up for people who can
+        // be found without: an invitation reaches a phone number just so.
+        if fields.bool("auto_add_contacts", default: false) {
+            fields.fail(
+                "auto_add_contacts", "not_supported",
+                .init(
+                    "Nobody is added to an account's contacts; leave it out or false: people are invited without",
+                    "В контакты аккаунта никто не добавляется; уберите или укажите false: приглашение работает и так"
+                ))
+        }
         let type: InviteType = fields.choice("invite_type", default: .groupInvite)
         let delay = fields.optionalDouble("delay_between_invites", in: 0...86_400) ?? 0
         self.init(
             group: written, inviteType: type,
             batchSize: Int(fields.int("batch_size", in: 1...500, default: 10)),
             delay: .milliseconds(Int64(delay * 1000)),
-            addsContacts: fields.bool("auto_add_contacts", default: false),
             fallsBackToMessages: fields.bool("fallback_to_messages", default: false),
             window: fields.object("window"),
             dailyCap: fields.optionalInt("daily_cap", in: 1...1_000_000).map { Int($0) },

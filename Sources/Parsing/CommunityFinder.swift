@@ -3,9 +3,12 @@ public import Core
 
 /// A community that was found, and what it is good for.
 public struct FoundCommunity: Equatable, Sendable {
-    public let community: ReadCommunity
+    public internal(set) var community: ReadCommunity
 
     public init(_ community: ReadCommunity) { self.community = community }
+
+    /// Whether one of the user's accounts administers it.
+    public var isAdministered: Bool { community.isAdmin || community.adminAccount != nil }
 
     /// A group always; a channel only where people comment. Where nobody could look, it is left out.
     public var canBeWorkedWith: Bool { community.kind != "channel" || community.hasComments == true }
@@ -19,7 +22,7 @@ public struct FoundCommunity: Equatable, Sendable {
             score += 1
         }
         if community.canListMembers && !community.hidesMembers { score += 3 }
-        if community.isAdmin { score += 2 }
+        if isAdministered { score += 2 }
         if community.hasComments == true { score += 1 }
         switch community.messagesPerDay ?? 0 {
         case 10...: score += 2
@@ -53,7 +56,8 @@ public struct FoundCommunity: Equatable, Sendable {
             "description": .string(ForeignText.content(community.about)),
             "members_count": JSONValue(community.memberCount), "language": JSONValue(language),
             "can_list_members": .bool(community.canListMembers && !community.hidesMembers),
-            "is_admin": .bool(community.isAdmin), "usefulness": .double((usefulness * 100).rounded() / 100),
+            "is_admin": .bool(isAdministered), "admin_account_id": JSONValue(community.adminAccount),
+            "usefulness": .double((usefulness * 100).rounded() / 100),
             "activity": [
                 "last_message_at": JSONValue(community.lastMessageAt),
                 "messages_per_day": community.messagesPerDay.map { .double(($0 * 10).rounded() / 10) }
@@ -80,16 +84,23 @@ public struct CommunityFinder: Sendable {
         /// The search broke off; there may be more.
         public let isPartial: Bool
     }
+    /// A channel tells only its administrators who they are, so the user's other accounts are asked: not more
+    /// often than a search may last.
+    static let mostQuestions = 20
+
     private let reading: ReadingClient
+    private let looking: IntegrationClient
     private let lender: any AccountLending
     private let store: ParseStore
     private let time: any TimeSource
     private let log: Log
 
     public init(
-        reading: ReadingClient, lender: any AccountLending, store: ParseStore, time: any TimeSource, log: Log
+        reading: ReadingClient, looking: IntegrationClient, lender: any AccountLending, store: ParseStore,
+        time: any TimeSource, log: Log
     ) {
         self.reading = reading
+        self.looking = looking
         self.lender = lender
         self.store = store
         self.time = time
@@ -124,9 +135,46 @@ public struct CommunityFinder: Sendable {
             }
             try? await lender.giveBack(lease, user: user)
         }
-        let found = page.items.map(FoundCommunity.init).filter(\.canBeWorkedWith).sorted {
-            ($0.usefulness, $1.community.chatID) > ($1.usefulness, $0.community.chatID)
-        }
+        var found = page.items.map(FoundCommunity.init).filter(\.canBeWorkedWith)
+        await findAdministrators(of: &found, for: user, besides: account)
+        found.sort { ($0.usefulness, $1.community.chatID) > ($1.usefulness, $0.community.chatID) }
         return Finding(communities: found, isPartial: page.failure != nil || !page.isWhole)
+    }
+
+    /// Groups have told already. What cannot be found out is not worth the search itself.
+    private func findAdministrators(
+        of found: inout [FoundCommunity], for user: Int64, besides searcher: String
+    ) async {
+        let channels = found.indices.filter {
+            found[$0].community.kind == "channel" && !found[$0].isAdministered
+        }.sorted { (found[$0].community.memberCount ?? 0) > (found[$1].community.memberCount ?? 0) }
+        guard !channels.isEmpty else { return }
+        do {
+            let others = try await looking.accounts(of: user).accounts.filter {
+                $0.isActive && $0.id != searcher
+            }
+            var questions = 0
+            for place in channels {
+                let community = found[place].community
+                let name = ForeignText.name(community.username) ?? String(community.chatID)
+                for other in others where questions < Self.mostQuestions {
+                    questions += 1
+                    guard try await isAdministrator(other.id, of: name, user) else { continue }
+                    found[place].community.adminAccount = other.id
+                    break
+                }
+            }
+        } catch {
+            log.info("search.administrators-not-found", ["error": .error(error)])
+        }
+    }
+
+    /// An account that cannot look there administers nothing that we know of.
+    private func isAdministrator(_ account: String, of name: String, _ user: Int64) async throws -> Bool {
+        do {
+            return try await looking.checkAdmin(account, in: name, user: user).isAdmin
+        } catch let failure as LookFailure where failure != .unreachable {
+            return false
+        }
     }
 }

@@ -76,9 +76,11 @@ public struct Course: Equatable, Sendable {
     private var postsCursor: String?
     private var isLastPost = false
     private(set) var coverage: [Step: Coverage] = [:]
-    /// The newest of a step's messages: where an incremental run ends.
+    /// The newest of a step's messages: behind it the next incremental run begins.
     private(set) var newest: [Step: Int64] = [:]
     private(set) var floor: [Step: Int64] = [:]
+    /// When reading began.
+    private(set) var begun: Timestamp?
     /// How many messages there are, by the number of the newest; and the number reached.
     private var newestOrdinal: Int64?
     private var reachedOrdinal: Int64?
@@ -88,6 +90,9 @@ public struct Course: Equatable, Sendable {
     private(set) var known: Int64 = 0
 
     public init() {}
+
+    /// Told before the first page is taken in; what is told later changes nothing.
+    mutating func begin(at now: Timestamp) { begun = begun ?? now }
 
     public var isFinished: Bool { community != nil && index >= steps.count }
     public var step: Step? { index < steps.count ? steps[index] : nil }
@@ -313,7 +318,7 @@ public struct Course: Equatable, Sendable {
         _ harvest: inout Harvest
     ) {
         for message in messages {
-            newest[step] = max(newest[step] ?? .min, message.order)
+            note(message, step)
             harvest.counts.messages += 1
             if message.media != nil { harvest.counts.media += 1 }
             guard config.filters.keeps(message) else {
@@ -340,6 +345,13 @@ public struct Course: Equatable, Sendable {
             harvest.messages.append(kept)
         }
         coverage[step]?.read += Int64(messages.count)
+    }
+
+    /// Comments are written while others are read, under posts that have been read already too. So the next run
+    /// goes back to when this one began, and not to the newest that this one happened to see.
+    private mutating func note(_ message: MessageRecord, _ step: Step) {
+        if step == .comments, let begun, message.sentAt.seconds >= begun.seconds { return }
+        newest[step] = max(newest[step] ?? .min, message.order)
     }
 
     private mutating func finishStep() {
@@ -506,6 +518,7 @@ extension Course {
             "reached_ordinal": reachedOrdinal.map { .int($0) }, "newest_date": newestDate?.json,
             "reached_date": reachedDate?.json, "known": .int(known),
             "cursor_order": cursorOrder.map { .int($0) }, "post_order": postOrder.map { .int($0) },
+            "begun": begun?.json,
         ])
     }
 
@@ -537,5 +550,6 @@ extension Course {
         known = json["known"]?.intValue ?? 0
         cursorOrder = json["cursor_order"]?.intValue
         postOrder = json["post_order"]?.intValue
+        begun = json["begun"]?.stringValue.flatMap { Timestamp($0) }
     }
 }

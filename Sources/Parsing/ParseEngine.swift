@@ -99,7 +99,11 @@ public struct ParseEngine: Sendable {
             }
         } catch ParseError.claimLost {
             log.info("parse.stopped", ["task": .id(task.id)])
-            if let lease = attempt.lease { try await returnIfOurs(lease, of: attempt.task) }
+            if let lease = attempt.lease {
+                // Half of a return would be none: whoever is cut off here is abandoned, and that returns it.
+                try Task.checkCancellation()
+                try await returnIfOurs(lease, of: attempt.task)
+            }
             return .stopped
         }
     }
@@ -143,6 +147,7 @@ public struct ParseEngine: Sendable {
         }
         if !page.messages.isEmpty || !page.people.isEmpty { attempt.failures = 0 }
         var course = attempt.task.course
+        course.begin(at: time.now)
         let harvest: Course.Harvest
         do {
             harvest = try course.take(page, of: request, attempt.task.type, attempt.task.config)
@@ -327,13 +332,13 @@ public struct ParseEngine: Sendable {
     }
 
     private func finish(_ attempt: inout Attempt, _ failure: TaskFailure?) async throws -> Outcome {
-        try await store.finish(attempt.task, failure, at: time.now, keepingResultsFor: retention)
+        // While the task is still ours: once it has ended, nothing says any more that this work goes on. An
+        // account that is not given back comes back when its lease ends.
         let lease = attempt.lease
         attempt.lease = nil
-        if let lease {
-            // The task is done; an account that is not given back comes back when its lease ends.
-            try? await lender.giveBack(lease, user: attempt.task.user)
-        }
+        if let lease { try? await lender.giveBack(lease, user: attempt.task.user) }
+        try Task.checkCancellation()
+        try await store.finish(attempt.task, failure, at: time.now, keepingResultsFor: retention)
         _ = try? await store.wakeWaiting(of: attempt.task.user)
         log.info(
             "parse.finished",

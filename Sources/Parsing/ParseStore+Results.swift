@@ -264,7 +264,7 @@ extension ParseStore {
     }
 
     /// Erases a person from all results, or from those of one user: by number, username or phone, however
-    /// written.
+    /// written. What they wrote goes with them; what others handed on of it stays, without their number.
     public func erase(person identifier: String, of user: Int64?) async throws -> Erasure {
         let text = identifier.trimmed
         let digits = String(text.filter { $0.isASCII && $0.isNumber })
@@ -278,7 +278,6 @@ extension ParseStore {
             WHERE \(owner) AND (person.platform_id = \(text) OR lower(person.username) = \(name)
                 OR person.phone = \(phone) OR person.phone = \(digits))
             """, timeout: .minutes(5))
-        // Who wrote is in the messages as well, and there alone where the people were filtered.
         var erasure = Erasure()
         var tasks: Set<Int64> = []
         for row in found {
@@ -308,6 +307,16 @@ extension ParseStore {
             erasure.messages += gone.1
         }
         erasure.tasks = tasks.count
+        // Whoever was met only where somebody handed on what they wrote stands in no list of people.
+        let numbers = Set(erasure.platformIDs + (Int64(text) == nil ? [] : [text])).sorted()
+        if !numbers.isEmpty {
+            try await database.run(
+                """
+                UPDATE parse_messages SET forwarded_from = NULL
+                WHERE forwarded_from IN \(list: numbers)
+                    AND task_no IN (SELECT no FROM parse_tasks AS task WHERE \(owner))
+                """, timeout: .minutes(5))
+        }
         return erasure
     }
 }

@@ -225,10 +225,8 @@ extension ParseStore {
             let sightings = harvest.people.sightings
             var new = sightings
             if !sightings.isEmpty {
-                let known = try transaction.known(sightings.map(\.person.platformID), in: [task.number])
+                let known = try transaction.recount(sightings, in: task.number)
                 new = sightings.filter { !known.contains($0.person.platformID) }
-                try transaction.recount(
-                    sightings.filter { known.contains($0.person.platformID) }, in: task.number)
                 // Who wrote is new by what they wrote; who is merely a member is new only once.
                 let listed = new.filter { $0.messages == 0 }.map(\.person.platformID)
                 if isIncremental, !listed.isEmpty {
@@ -279,33 +277,30 @@ extension Transaction {
     /// Those of the people that results of these tasks hold already.
     fileprivate func known(_ ids: [String], in tasks: [Int64]) throws -> Set<String> {
         guard !tasks.isEmpty else { return [] }
-        let rows =
-            tasks.count == 1
-            ? try run(
-                """
-                SELECT platform_id FROM parse_people
-                WHERE task_no = \(tasks[0]) AND platform_id IN (\(texts(ids)))
-                """)
-            : try run(
-                """
-                SELECT DISTINCT platform_id FROM parse_people
-                WHERE task_no IN \(list: tasks) AND platform_id IN (\(texts(ids)))
-                """)
-        return Set(try rows.map { try $0.text("platform_id") })
+        let rows = try run(
+            """
+            SELECT page.id FROM (\(texts(ids))) AS page
+            WHERE (SELECT 1 FROM parse_people AS person
+                WHERE person.task_no IN \(list: tasks) AND person.platform_id = page.id LIMIT 1) IS NOT NULL
+            """)
+        return Set(try rows.map { try $0.text("id") })
     }
 
     /// One argument whatever their number, so that the statement is prepared once.
     private func texts(_ ids: [String]) -> SQL {
         let list = JSONValue.array(ids.map { .string($0) })
         switch dialect {
-        case .postgres: return "SELECT jsonb_array_elements_text(\(list)::jsonb)"
-        case .sqlite: return "SELECT value FROM json_each(\(list))"
+        case .postgres: return "SELECT jsonb_array_elements_text(\(list)::jsonb) AS id"
+        case .sqlite: return "SELECT value AS id FROM json_each(\(list))"
         }
     }
 
-    /// People who were met before: seen again, and so often more.
-    fileprivate func recount(_ sightings: [Merging.Sighting], in task: Int64) throws {
-        guard !sightings.isEmpty else { return }
+    /// Those who were met before are seen again, and have written so often more. Returns who they are.
+    ///
+    /// While they are being written nobody has counted a task's rows yet. PostgreSQL takes them for one or two and
+    /// would read all of them, for every page or even for every person. So each is looked up by itself, in an order
+    /// that only the right index has, and changed where it was found.
+    fileprivate func recount(_ sightings: [Merging.Sighting], in task: Int64) throws -> Set<String> {
         let list = JSONValue.array(
             sightings.map { sighting in
                 .object(present: [
@@ -314,18 +309,32 @@ extension Transaction {
                     "last": sighting.last.map { .int($0.milliseconds) }, "n": .int(sighting.messages),
                 ])
             })
+        let rows: Rows
         switch dialect {
         case .postgres:
             try run(
                 """
+                SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+                    set_config('enable_sort', 'off', true)
+                """)
+            rows = try run(
+                """
+                WITH met AS MATERIALIZED (
+                    SELECT first, last, n, (
+                        SELECT ctid FROM parse_people AS person
+                        WHERE person.task_no = \(task) AND person.platform_id >= page.id
+                            AND person.platform_id <= page.id
+                        ORDER BY person.platform_id LIMIT 1) AS place
+                    FROM jsonb_to_recordset(\(list)::jsonb)
+                        AS page(id TEXT, first BIGINT, last BIGINT, n BIGINT))
                 UPDATE parse_people AS known SET
                     first_seen = least(known.first_seen, met.first),
                     last_seen = greatest(known.last_seen, met.last), message_count = message_count + met.n
-                FROM jsonb_to_recordset(\(list)::jsonb) AS met(id TEXT, first BIGINT, last BIGINT, n BIGINT)
-                WHERE known.task_no = \(task) AND known.platform_id = met.id
+                FROM met WHERE known.ctid = met.place
+                RETURNING known.platform_id AS platform_id
                 """)
         case .sqlite:
-            try run(
+            rows = try run(
                 """
                 UPDATE parse_people AS known SET
                     first_seen = min(coalesce(first_seen, met.first), coalesce(met.first, first_seen)),
@@ -336,17 +345,19 @@ extension Transaction {
                         value ->> '$.n' AS n
                     FROM json_each(\(list))) AS met
                 WHERE known.task_no = \(task) AND known.platform_id = met.id
+                RETURNING platform_id
                 """)
         }
+        return Set(try rows.map { try $0.text("platform_id") })
     }
 
-    /// Finished runs of the same link, whose results are still there.
+    /// Finished runs of the same link, whose results are still there: rows that wait to be erased are nobody's.
     fileprivate func earlierRuns(of task: ParseTask) throws -> [Int64] {
         try run(
             """
             SELECT no FROM parse_tasks
             WHERE user_id = \(task.user) AND link = \(task.link.key) AND task_type = \(task.type.rawValue)
-                AND status = 'completed' AND no < \(task.number)
+                AND status = 'completed' AND no < \(task.number) AND deleted_at IS NULL AND NOT results_erased
             """
         ).map { try $0.int64("no") }
     }

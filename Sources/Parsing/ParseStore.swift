@@ -87,14 +87,37 @@ extension ParseStore {
         }
     }
 
-    /// The newest first.
+    /// In which order tasks are listed.
+    public enum TaskSort: String, Sendable, CaseIterable {
+        case createdAt = "created_at"
+        case updatedAt = "updated_at"
+        case priority
+
+        func order(isAscending: Bool) -> SQL {
+            switch (self, isAscending) {
+            case (.createdAt, true): "no"
+            case (.createdAt, false): "no DESC"
+            case (.updatedAt, true): "updated_at, no"
+            case (.updatedAt, false): "updated_at DESC, no DESC"
+            // Kept as a rank, of which the smaller is the more urgent.
+            case (.priority, true): "priority DESC, no"
+            case (.priority, false): "priority, no DESC"
+            }
+        }
+    }
+
+    /// The newest first, where nothing else is asked for.
     public func tasks(
-        of user: Int64, _ filter: TaskFilter, offset: Int, limit: Int
+        of user: Int64, _ filter: TaskFilter, by sort: TaskSort = .createdAt, isAscending: Bool = false,
+        offset: Int, limit: Int
     ) async throws -> (tasks: [ParseTask], total: Int) {
         let condition: SQL = "user_id = \(user) AND \(filter.condition)"
         let total = try await database.run("SELECT count(*) AS n FROM parse_tasks WHERE \(condition)")
         let rows = try await database.run(
-            "SELECT * FROM parse_tasks WHERE \(condition) ORDER BY no DESC LIMIT \(limit) OFFSET \(offset)")
+            """
+            SELECT * FROM parse_tasks WHERE \(condition) ORDER BY \(sort.order(isAscending: isAscending))
+            LIMIT \(limit) OFFSET \(offset)
+            """)
         return (try rows.map { try ParseTask($0) }, try total[0].int("n"))
     }
 

@@ -71,7 +71,7 @@ extension Migration {
                     presence TEXT NOT NULL,
                     language_code TEXT NOT NULL,
                     PRIMARY KEY (task_no, platform_id)
-                ) WITH (fillfactor = 85);
+                ) WITH (fillfactor = 70);
                 CREATE UNIQUE INDEX parse_people_place ON parse_people (task_no, position);
                 CREATE INDEX parse_people_username ON parse_people (lower(username)) WHERE username IS NOT NULL;
                 CREATE INDEX parse_people_phone ON parse_people (phone) WHERE phone IS NOT NULL;

@@ -4,6 +4,8 @@ import Cache
 import Core
 import HTTP
 import HTTPClient
+import HTTPServer
+import IntegrationServiceWiring
 import Security
 import Storage
 import Synchronization
@@ -54,11 +56,39 @@ struct Desk: Sendable {
     let resources: ProcessResources
     let clock: Clock
     let broker: any Broker
+    /// Who is asked for account-manager's paths: itself, or integration-service, which hands them on.
+    var frontDoor: Router? = nil
 
     static func open(
         _ ground: Ground = .embedded, settings: [String: String] = [:], _ test: (Desk) async throws -> Void
     ) async throws {
         try await open(try await ground.environment().merging(settings) { _, new in new }, test)
+    }
+
+    /// The same through integration-service, with a socket between the two.
+    func throughIntegrationService(_ test: (Desk) async throws -> Void) async throws {
+        let server = HTTPServer(ServerSettings(port: 0), service.router)
+        try server.bind()
+        let serving = Task { try await server.run() }
+        let resources = try await ProcessResources.open(
+            Environment([
+                "DATA_DIR": try await TestServers.directory(), "LOG_LEVEL": "error",
+                "ACCOUNT_MANAGER_URL": "http://127.0.0.1:\(server.port)",
+                // Both know each other's tokens.
+                Secrets.tokenKey: Base64.encode(Array(repeating: 7, count: 32)),
+            ]), log: Log(service: "test", level: .error), time: clock)
+        let integration = try await assemble(.integrationService, resources, broker: broker)
+        integration.readiness.becomeReady()
+        var through = self
+        through.frontDoor = integration.router
+        let result: Result<Void, any Error>
+        do { result = .success(try await test(through)) } catch { result = .failure(error) }
+        serving.cancel()
+        _ = await serving.result
+        await integration.context.database.close()
+        await resources.cache.close()
+        await resources.ownClient.shutdown()
+        try result.get()
     }
 
     static func open(_ environment: [String: String], _ test: (Desk) async throws -> Void) async throws {
@@ -127,8 +157,9 @@ struct Desk: Sendable {
         let request = Request(
             method, String(parts[0]), query: Query(parts.count > 1 ? String(parts[1]) : ""), headers: all,
             body: body.map { Body($0) } ?? .empty)
-        var response = service.router.answerAtOnce(request)
-        if response == nil { response = await service.router.answer(request) }
+        let router = full.hasPrefix("/api/v1/account-manager") ? frontDoor ?? service.router : service.router
+        var response = router.answerAtOnce(request)
+        if response == nil { response = await router.answer(request) }
         guard let response else { throw DeskError() }
         let bytes = try await response.collect()
         return Answer(

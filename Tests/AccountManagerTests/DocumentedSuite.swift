@@ -1,6 +1,7 @@
 import Cache
 import Core
 import HTTP
+import Security
 import Testing
 
 @testable import AccountManagerWiring
@@ -11,7 +12,19 @@ import Testing
 @Suite struct `The documented test suite` {
     @Test(arguments: Ground.available)
     func `passes in its order`(ground: Ground) async throws {
-        try await Desk.open(ground) { desk in
+        try await Desk.open(ground) { try await passes($0) }
+    }
+
+    @Test(arguments: Ground.available)
+    func `passes through integration-service as well`(ground: Ground) async throws {
+        let key = Base64.encode(Array(repeating: 7, count: 32))
+        try await Desk.open(ground, settings: [Secrets.tokenKey: key]) { desk in
+            try await desk.throughIntegrationService { try await passes($0) }
+        }
+    }
+
+    private func passes(_ desk: Desk) async throws {
+        do {
             let connected = try await desk.connect()
 
             // Preparation

@@ -56,6 +56,30 @@ import Testing
     }
 
     @Test(arguments: Engine.available)
+    func `takes nothing from who is kept out, and tells of a mark in any case`(engine: Engine) async throws {
+        let cache = try await engine.cache()
+        func take() async throws -> (verdict: LimitVerdict?, isMarked: Bool) {
+            try await cache.takeFromFixedWindow(
+                "w", unless: "ended", noting: "filled", limit: 2, window: .minutes(1))
+        }
+        let first = try await take()
+        #expect(first.verdict?.remaining == 1 && !first.isMarked)
+        try await cache.set("ended", to: "1", expiry: .never)
+        try await cache.set("filled", to: "1", expiry: .never)
+        let blocked = try await take()
+        #expect(blocked.verdict == nil && blocked.isMarked)
+        #expect(try await cache.get("w") == "1", "who is kept out uses nothing up")
+        _ = try await cache.delete(["ended"])
+        let second = try await take()
+        #expect(second.verdict?.remaining == 0 && second.isMarked)
+        let third = try await take()
+        #expect(third.verdict?.isAllowed == false && third.isMarked)
+        #expect(try #require(third.verdict).retryAfter > .zero)
+        try await cache.set("w", to: "many", expiry: .never)
+        await #expect(throws: CacheError.self) { try await take() }
+    }
+
+    @Test(arguments: Engine.available)
     func `that slides frees a place when the oldest leaves`(engine: Engine) async throws {
         let cache = try await engine.cache()
         func take(_ member: CacheBytes, limit: Int64 = 2, at now: Timestamp) async throws -> LimitVerdict {

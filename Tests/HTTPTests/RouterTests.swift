@@ -20,6 +20,13 @@ import Testing
     }
     private struct Unforeseen: Error { let reason = "the password is swordfish" }
 
+    @Test(arguments: ["sort_by=%00", "status=%ff", "%zz=1", "a=%c3%28"])
+    func `refuses a query that nobody can read, rather than answer without it`(query: String) async throws {
+        let response = await router().answer(Request("GET", "/tasks", query: Query(query)))
+        #expect(response.status == 400)
+        #expect(String(decoding: try await response.collect(), as: UTF8.self).contains("bad_query"))
+    }
+
     private func ask(_ method: HTTP.Method, _ path: String) async throws -> (Int, String) {
         let response = await router().answer(Request(method, path))
         return (response.status, String(decoding: try await response.collect(), as: UTF8.self))

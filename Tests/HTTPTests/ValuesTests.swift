@@ -30,6 +30,7 @@ import Testing
         #expect(query["a"] == "1")
         #expect(query["nul"] == nil)
         #expect(query.items.count == 5)
+        #expect(!query.isWellFormed)
     }
 
     @Test func `is written so that it reads back`() {
@@ -37,7 +38,10 @@ import Testing
     }
 
     @Test func `holds no more items than a person would send`() {
-        #expect(Query(String(repeating: "a=1&", count: 10_000)).items.count == 200)
+        let query = Query(String(repeating: "a=1&", count: 10_000))
+        #expect(query.items.count == 200)
+        #expect(!query.isWellFormed)
+        #expect(Query(String(repeating: "a=1&", count: 200)).isWellFormed)
     }
 }
 

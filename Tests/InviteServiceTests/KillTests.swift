@@ -11,20 +11,74 @@ import Testing
     import Glibc
 #endif
 
-/// A campaign over many accounts, with its services killed and started again while it runs; then the three
-/// accounts of what happened are laid beside each other: the campaign's, account-manager's, and Telegram's own.
-@Suite(.serialized, .timeLimit(.minutes(20)))
-struct `A campaign whose services are killed all the time` {
-    /// As many as the whole contract asks for where there is time: `CONVOKE_LONG=1`.
-    static func size(_ ground: Ground) -> (people: Int, accounts: Int) {
-        if getenv("CONVOKE_LONG") != nil { return (2000, 30) }
+/// Servers of one test's own, to be killed under the services that use them.
+private struct OwnServers: Sendable {
+    let postgres: LocalPostgres
+    let redis: LocalRedis
+    /// Nil for the one that all tests share, which stays alive: it takes seconds to come back.
+    let rabbit: LocalRabbitMQ?
+
+    init(withQueues: Bool) async throws {
+        postgres = try await LocalPostgres(directory: TestServers.directory()).started()
+        redis = try await LocalRedis(directory: TestServers.directory()).started()
+        rabbit = withQueues ? try await LocalRabbitMQ(directory: TestServers.directory()).started() : nil
+    }
+
+    /// Where each service finds them; the Redis indexes of one do not meet those of another.
+    func environments() async throws -> [Town.Name: [String: String]] {
+        var all: [Town.Name: [String: String]] = [:]
+        for (number, name) in Town.Name.allCases.enumerated() {
+            let database = "db_\(number)"
+            try await postgres.createDatabase(database)
+            all[name] = [
+                "DATABASE_URL": postgres.url(database: database),
+                "REDIS_URL": redis.url(database: number * 5),
+            ]
+            if let rabbit {
+                try await rabbit.createVirtualHost("host-\(number)")
+                all[name]?["RABBITMQ_URL"] = rabbit.url(virtualHost: "host-\(number)")
+            } else {
+                all[name]?["RABBITMQ_URL"] = try await TestServers.rabbitmq()
+            }
+        }
+        return all
+    }
+
+    var all: [any LocalServer] { [postgres, redis] + (rabbit.map { [$0] } ?? []) }
+
+    func stop() async { for server in all { await server.kill() } }
+}
+
+/// A campaign over many accounts, with its services and servers killed and started again while it runs; then the
+/// three accounts of what happened are laid beside each other: the campaign's, account-manager's, and Telegram's
+/// own.
+///
+/// `CONVOKE_LONG=1` is as many as the whole contract asks for, with other luck each time, which is printed;
+/// `CONVOKE_SEED` repeats it.
+@Suite(.serialized, .timeLimit(.minutes(60)))
+struct `A campaign whose services and servers are killed all the time` {
+    private static let isLong = getenv("CONVOKE_LONG") != nil
+
+    private static func size(_ ground: Ground) -> (people: Int, accounts: Int) {
+        if isLong { return (2000, 30) }
         return ground == .embedded ? (60, 6) : (24, 3)
+    }
+
+    private static var seed: UInt64 {
+        if let wanted = getenv("CONVOKE_SEED").flatMap({ UInt64(String(cString: $0)) }) { return wanted }
+        return isLong ? SystemRandom().next() % 100_000 : 5
     }
 
     @Test(arguments: Ground.available)
     func `neither loses nor repeats anybody, and all counts agree`(ground: Ground) async throws {
         let size = Self.size(ground)
-        try await withTown(ground, accounts: size.accounts * 2 + 20, people: 4000 + size.people * 3) { town in
+        let seed = Self.seed
+        if Self.isLong { print("killed by seed \(seed) on \(ground.rawValue)") }
+        let servers = ground == .real ? try await OwnServers(withQueues: Self.isLong) : nil
+        let environments = try await servers?.environments() ?? [:]
+        try await withTown(
+            ground, accounts: size.accounts * 2 + 20, people: 4000 + size.people * 3, servers: environments
+        ) { town in
             try await town.connect(size.accounts)
             let club = try #require(town.world.communities().first { $0.username == "sandbox_club" }?.chatID)
             let people =
@@ -39,20 +93,31 @@ struct `A campaign whose services are killed all the time` {
             let started = try await town.post("/api/v1/tasks/\(task)/execute", ["force": true])
             try #require(started.status == 202, "\(started.json)")
 
-            let luck = SeededRandom(seed: 5)
-            var kills = 0
+            let luck = SeededRandom(seed: seed)
+            var kills: [String: Int] = [:]
             try await town.play(task) {
                 guard luck.int(in: 1...100) == 1 else { return }
-                kills += 1
-                let victim = Town.Name.allCases[luck.int(in: 0...2)]
-                await town.kill(victim)
-                try await town.start(victim)
-                // Whoever it was that held people is gone: let them be free again.
-                if victim == .invites { town.time.advance(by: InviteStore.hold + .seconds(1)) }
+                let number = luck.int(in: 0...(2 + (servers?.all.count ?? 0)))
+                if number > 2, let server = servers?.all[number - 3] {
+                    kills[server.process.name, default: 0] += 1
+                    await server.kill()
+                    // Long enough for somebody to notice, or too short.
+                    try await SystemTime().sleep(for: .milliseconds(Int64(luck.int(in: 0...200))))
+                    try await server.start()
+                } else {
+                    let victim = Town.Name.allCases[number]
+                    kills[victim.rawValue, default: 0] += 1
+                    await town.kill(victim)
+                    try await town.start(victim)
+                    // Whoever it was that held people is gone: let them be free again.
+                    if victim == .invites { town.time.advance(by: InviteStore.hold + .seconds(1)) }
+                }
             }
-            #expect(kills > 2, "\(kills)")
+            if Self.isLong { print("killed on \(ground.rawValue): \(kills.sorted { $0.key < $1.key })") }
+            #expect(kills.values.reduce(0, +) > 2, "\(kills), seed \(seed)")
             try await Self.compare(town, task, people.count)
         }
+        await servers?.stop()
     }
 
     /// Every person in one final state, nobody invited twice, no limit broken, and the same numbers everywhere.

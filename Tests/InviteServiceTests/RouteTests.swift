@@ -61,6 +61,21 @@ struct `The invite service's API` {
         }
     }
 
+    /// A wish that would be taken and then forgotten is worse than a no.
+    @Test func `refuses to add people to an account's contacts, and says what works without`() async throws {
+        try await bare { town in
+            let refused = try await town.post(
+                "/api/v1/tasks",
+                ["name": "Contacts", "settings": ["group_id": "club", "auto_add_contacts": true]])
+            #expect(refused.status == 422)
+            #expect(refused["errors"][0]?["field"] == "settings.auto_add_contacts")
+            #expect(refused["errors"][0]?["code"] == "not_supported")
+            let task = try await town.makeTask(["group_id": "club", "auto_add_contacts": false])
+            #expect(
+                try await town.get("/api/v1/tasks/\(task)")["settings"]["auto_add_contacts"] == false)
+        }
+    }
+
     @Test func `finds tasks by status, priority, name and time, in any order`() async throws {
         try await bare { town in
             for (name, priority) in [("Alpha", "LOW"), ("beta 50%", "HIGH"), ("gamma", "MEDIUM")] {

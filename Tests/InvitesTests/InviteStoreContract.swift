@@ -21,7 +21,7 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
             let location = try #require(DatabaseLocation(try await TestServers.postgres()))
             database = location.open("invite_db")
         }
-        try await database.migrate(Migration.invites, scope: "invites", at: noon)
+        try await database.migrate(Migration.invites + Migration.inviteLists, scope: "invites", at: noon)
         let digests = SuppressionDigests(key: Secret(Array(repeating: 7, count: 32)))
         let store = InviteStore(database, digests: digests, random: SeededRandom(seed: 3))
         let result: Result<Void, any Error>
@@ -97,13 +97,17 @@ struct `The store of campaigns` {
         try await engine.open { store in
             let task = try await running(store, people: 2)
             let people = try await claimed(store, task, 2, by: "worker")
-            #expect(try await store.begin(attempt(people[0], task), by: "worker", at: noon) == .granted)
+            #expect(
+                try await store.begin(attempt(people[0], task), of: task, by: "worker", at: noon) == .granted)
             try await store.apply(.pause, to: task.id, of: 1, at: noon)
-            #expect(try await store.begin(attempt(people[1], task), by: "worker", at: noon) == .stopped)
+            #expect(
+                try await store.begin(attempt(people[1], task), of: task, by: "worker", at: noon) == .stopped)
             #expect(try await store.inFlight(task.id, at: noon) == 1)
             let step = OutcomePolicy.step(after: sent, AttemptContext())
             #expect(
-                try await store.finish(attempt(people[0], task), sent, step, isRecorded: true, at: noon))
+                try await store.finish(
+                    attempt(people[0], task), sent, step, of: people[0], in: task, isRecorded: true, at: noon)
+            )
             #expect(try await store.inFlight(task.id, at: noon) == 0)
             #expect(try await store.claim(task.id, limit: 5, by: "worker", at: noon).claim == .stopped)
         }
@@ -115,10 +119,14 @@ struct `The store of campaigns` {
             let task = try await running(store, people: 1)
             let person = try await claimed(store, task, 1, by: "worker")[0]
             let attempt = attempt(person, task)
-            #expect(try await store.begin(attempt, by: "worker", at: noon) == .granted)
+            #expect(try await store.begin(attempt, of: task, by: "worker", at: noon) == .granted)
             let step = OutcomePolicy.step(after: sent, AttemptContext())
-            #expect(try await store.finish(attempt, sent, step, isRecorded: false, at: noon))
-            #expect(try await !store.finish(attempt, sent, step, isRecorded: true, at: noon))
+            #expect(
+                try await store.finish(attempt, sent, step, of: person, in: task, isRecorded: false, at: noon)
+            )
+            #expect(
+                try await !store.finish(attempt, sent, step, of: person, in: task, isRecorded: true, at: noon)
+            )
             let counts = try await store.attemptCounts(of: [task.id])[task.id]
             #expect(counts?.accepted == 1)
             #expect(counts?.verified == 1)
@@ -136,7 +144,7 @@ struct `The store of campaigns` {
         try await engine.open { store in
             let task = try await running(store, people: 2)
             let people = try await claimed(store, task, 2, by: "worker")
-            _ = try await store.begin(attempt(people[0], task), by: "worker", at: noon)
+            _ = try await store.begin(attempt(people[0], task), of: task, by: "worker", at: noon)
             #expect(try await store.releaseHeld(at: noon + .minutes(1)) == (0, 0))
             let later = noon + InviteStore.hold + .seconds(1)
             #expect(try await store.releaseHeld(at: later) == (1, 1))
@@ -145,13 +153,17 @@ struct `The store of campaigns` {
             #expect(outlook.inDoubt == 1)
             // Its worker was only slow: nothing is begun under a claim that has run out.
             #expect(
-                try await store.begin(attempt(people[1], task), by: "worker", at: later) == .stopped)
+                try await store.begin(attempt(people[1], task), of: task, by: "worker", at: later) == .stopped
+            )
             let doubts = try await store.claimDoubts(of: task.id, limit: 5, at: later)
             #expect(doubts.map(\.attempt.id) == [attempt(people[0], task).id])
             #expect(try await store.claimDoubts(of: task.id, limit: 5, at: later).isEmpty)
             // And when it was slow in telling, its word still counts.
             let step = OutcomePolicy.step(after: sent, AttemptContext())
-            #expect(try await store.finish(attempt(people[0], task), sent, step, isRecorded: true, at: later))
+            #expect(
+                try await store.finish(
+                    attempt(people[0], task), sent, step, of: people[0], in: task, isRecorded: true, at: later
+                ))
             #expect(try await store.counts(of: task.id).invited == 1)
         }
     }
@@ -175,7 +187,7 @@ struct `The store of campaigns` {
             try await stop("person_2", "elsewhere", of: 1)
             try await stop("person_3", nil, of: 2)
             let task = try await running(store, people: 5)
-            let (claim, suppressed) = try await store.claim(task.id, limit: 10, by: "worker", at: noon)
+            let (claim, suppressed, _) = try await store.claim(task.id, limit: 10, by: "worker", at: noon)
             #expect(suppressed == 2)
             guard case .claimed(let free) = claim else {
                 Issue.record("nobody was left")
@@ -199,7 +211,8 @@ struct `The store of campaigns` {
             let granted = try await withThrowingTaskGroup(of: Bool.self) { group in
                 for person in people {
                     group.addTask {
-                        try await store.begin(attempt(person, task), by: "worker", at: noon) == .granted
+                        try await store.begin(attempt(person, task), of: task, by: "worker", at: noon)
+                            == .granted
                     }
                 }
                 return try await group.reduce(into: 0) { if $1 { $0 += 1 } }
@@ -216,12 +229,12 @@ struct `The store of campaigns` {
                 [NewTarget(PersonIdentity(username: nil, phone: nil, platformID: 42))], to: task.id, of: 1,
                 at: noon)
             let person = try await claimed(store, task, 1, by: "worker")[0]
-            _ = try await store.begin(attempt(person, task), by: "worker", at: noon)
+            _ = try await store.begin(attempt(person, task), of: task, by: "worker", at: noon)
             let told = SendResult.sent(
                 SentMessage(targetUserID: 42, messageID: nil, at: noon, isMember: true))
             try await store.finish(
-                attempt(person, task), told, OutcomePolicy.step(after: told, AttemptContext()),
-                isRecorded: true, at: noon)
+                attempt(person, task), told, OutcomePolicy.step(after: told, AttemptContext()), of: person,
+                in: task, isRecorded: true, at: noon)
             let counts = try await store.counts(of: task.id)
             #expect(counts.invited == 1)
             #expect(counts.skipped == 1)

@@ -5,7 +5,7 @@ import Testing
 
 @Suite(.timeLimit(.minutes(10)))
 struct `A parse whose worker is killed` {
-    /// `./convoke bench parsing` does the same to a hundred thousand messages.
+    /// Within one process, at any of its awaits; `KilledProcess` kills the process.
     @Test(arguments: Engine.available)
     func `ends as one that nobody disturbed`(engine: Engine) async throws {
         let (messages, kills) = engine == .sqlite ? (3_000, 50) : (1_000, 8)

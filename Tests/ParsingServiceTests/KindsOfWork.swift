@@ -86,6 +86,39 @@ struct `A parse over a world of known content` {
         }
     }
 
+    /// Telegram's list of a supergroup ends after ten thousand; whoever stands behind that and writes is found
+    /// by what they write. Ten thousand people take their time: `CONVOKE_LONG=1`.
+    @Test(.enabled(if: Environment.process.has("CONVOKE_LONG")))
+    func `says where Telegram's list of members ends`() async throws {
+        var options = Plant.options()
+        options.people = 10_400
+        try await Plant.open(.sqlite, options, [:], .unlimited(size: 200, pages: 10)) { plant, run in
+            try await plant.connect(1)
+            plant.addGroup("test_full", messages: 2000, members: 10_300)
+            let all = Int64(plant.members(of: "test_full").count)
+            let id = try await run.create("test_full", "parse")
+            let task = try await run.ended(id)
+            #expect(task["plan"]["steps"] == ["members", "messages"], "\(task.text)")
+            #expect(task["plan"]["reason"] == "members_capped")
+            let members = task["coverage"]["steps"]?["members"]
+            for coverage in [task["coverage"], members ?? .null] {
+                #expect(coverage["capped_at"] == 10_000)
+                #expect(coverage["read"] == 10_000)
+                #expect(coverage["reported"] == .int(all))
+                #expect(coverage["hidden"] == .int(all - 10_000))
+                #expect(coverage["members_hidden"] == nil)
+            }
+            #expect(task["coverage"]["steps"]?["messages"]?["hidden"] == 0)
+            let truth = plant.truth(of: "test_full")
+            #expect(task["message_count"] == .int(Int64(truth.messages.count)))
+            let writers = try await run.results(id, "&min_messages=1")
+            #expect(
+                Set(writers.compactMap { $0["platform_id"]?.stringValue })
+                    == Set(truth.authors.filter { $0.value.count > 0 }.keys))
+            #expect(task["result_count"].intValue ?? 0 > 10_000)
+        }
+    }
+
     @Test func `picks what the community allows, and says why where it allows nothing`() async throws {
         try await Plant.open(.sqlite) { plant, run in
             try await plant.connect(4)

@@ -1,6 +1,7 @@
 import Core
 import HTTP
 import Parsing
+import Synchronization
 import Testing
 
 @testable import ParsingServiceWiring
@@ -45,8 +46,10 @@ struct `A progress stream` {
                 #expect(events.last?.data["progress"] == 100)
                 #expect(events.first?.name == "progress")
                 #expect(events.count { $0.name == "done" } == 1)
-                let ids = events.compactMap { Int($0.id) }
-                #expect(ids == ids.sorted())
+                // Nothing is told twice; the end has the number of what it ends with.
+                let ids = events.filter { $0.name == "progress" }.compactMap { Int($0.id) }
+                #expect(zip(ids, ids.dropFirst()).allSatisfy { $0 < $1 }, "\(ids)")
+                #expect(events.last?.id == ids.last.map { String($0) })
             }
         }
     }
@@ -70,6 +73,44 @@ struct `A progress stream` {
         }
     }
 
+    @Test func `repeats nothing and leaves nothing out when the connection is lost on the way`() async throws
+    {
+        let time = ScaledTime(origin: SystemTime().now, scale: 30)
+        try await Plant.open(.sqlite, Plant.options(), [:], .documented, time: time) { plant, run in
+            try await plant.connect()
+            plant.addGroup("test_watched", messages: 800, members: 30)
+            let id = try await run.create("test_watched", "messages", ["speed_config": "fast"])
+            var told: [Int] = []
+            var last: String?
+            var isDone = false
+            while !isDone {
+                let headers: Headers = last.map { ["Last-Event-ID": $0] } ?? [:]
+                let (_, response) = await run.user().open(
+                    .get, "/api/v1/tasks/\(id)/progress-stream", headers: headers)
+                // Whoever listens hangs up after every second event.
+                let connection = Connection(events: 2)
+                guard case .stream(_, let write) = response.content else {
+                    Issue.record("\(response.status)")
+                    return
+                }
+                do { try await write(connection) } catch is Connection.Lost {}
+                for event in events(connection.bytes) {
+                    if event.name == "done" {
+                        isDone = true
+                        #expect(event.data["processed_messages"] == 800)
+                    } else {
+                        told.append(try #require(Int(event.id)))
+                    }
+                    last = event.id
+                }
+            }
+            #expect(zip(told, told.dropFirst()).allSatisfy { $0 < $1 }, "\(told)")
+            #expect(told.count > 1)
+            let task = await run.user().get("/tasks/\(id)/progress")
+            #expect(task["revision"] == .int(Int64(told.last ?? 0)))
+        }
+    }
+
     @Test func `ends when the task is deleted`() async throws {
         try await Plant.open(.sqlite) { _, run in
             let id = try await run.create("sandbox_club", "members")
@@ -81,4 +122,27 @@ struct `A progress stream` {
             #expect(events(await stream.bytes).last?.name == "done")
         }
     }
+}
+
+/// A connection that is lost once so many events have come.
+private final class Connection: BodyWriter {
+    struct Lost: Error {}
+    private let most: Int
+    private let received = Mutex<Bytes>([])
+
+    init(events: Int) { most = events }
+
+    var bytes: Bytes { received.withLock { $0 } }
+
+    func write(_ bytes: Bytes) async throws {
+        let count = received.withLock { received in
+            received += bytes
+            return String(decoding: received, as: UTF8.self).components(of: "\nevent: ")
+        }
+        if count >= most { throw Lost() }
+    }
+}
+
+extension String {
+    fileprivate func components(of part: String) -> Int { ("\n" + self).split(separator: part).count - 1 }
 }

@@ -30,15 +30,20 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 /// stopped, killed and started again over what outlives it.
 final class Plant: Sendable {
     let world: SandboxWorld
-    let time = SystemTime()
+    /// Of the whole plant.
+    let time: any TimeSource
     let accountManager: AssembledService
     let integration: AssembledService
     let log = MemorySink()
     let client: HTTPClient
     private let running: Task<Void, any Error>
-    private let environment: Environment
+    /// What its services are told.
+    let values: [String: String]
+    let folder: String
     /// When each request for reading went out, and for whom.
     let requests = Requests()
+    /// How long account-manager takes to have an account back.
+    let slowness = Slowness()
 
     static let secret = String(repeating: "k", count: 32)
 
@@ -48,33 +53,36 @@ final class Plant: Sendable {
             start: SystemTime().now)
     }
 
-    init(_ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:])
-        async throws
-    {
+    init(
+        _ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:],
+        time: any TimeSource = SystemTime()
+    ) async throws {
+        self.time = time
         let folder = try await TestServers.directory()
-        let world = SandboxWorld(options, time: SystemTime())
+        self.folder = folder
+        let world = SandboxWorld(options, time: time)
         self.world = world
         let (managerPort, integrationPort) = (try Loopback.freePort(), try Loopback.freePort())
+        let usersPort = try Loopback.freePort()
         var values = [
             "AUTH_MODE": "strict", "LOG_LEVEL": "debug", "JWT_SECRET": Self.secret,
             "ACCOUNT_MANAGER_URL": "http://127.0.0.1:\(managerPort)",
             "INTEGRATION_SERVICE_URL": "http://127.0.0.1:\(integrationPort)",
-            "PARSING_WORKER_NAME": "plant",
+            "USER_SERVICE_URL": "http://127.0.0.1:\(usersPort)", "PARSING_WORKER_NAME": "plant",
         ]
         values.merge(settings) { $1 }
         var clientSettings = HTTPClient.Settings()
         clientSettings.limits.perHost = 64
         let client = HTTPClient(clientSettings)
         self.client = client
-        let (sink, requests) = (log, self.requests)
-        func environment(_ name: String) -> Environment {
-            Environment(values.merging(["DATA_DIR": "\(folder)/\(name)"]) { $1 })
-        }
+        let (sink, requests, slowness) = (log, self.requests, self.slowness)
+        let common = values
         func assembled(_ definition: ServiceDefinition, _ broker: any Broker) async throws -> AssembledService
         {
-            let log = Log(service: definition.name, level: .info, time: SystemTime(), to: sink)
+            let log = Log(service: definition.name, level: .info, time: time, to: sink)
             let resources = try await ProcessResources.open(
-                environment(definition.name), log: log, client: client, sink: sink)
+                Environment(common.merging(["DATA_DIR": "\(folder)/\(definition.name)"]) { $1 }), log: log,
+                time: time, client: client, sink: sink)
             return try await assemble(definition, resources, broker: broker)
         }
         let queues = DatabaseLocation.sqlite("\(folder)/queues.sqlite").open("queues")
@@ -82,7 +90,7 @@ final class Plant: Sendable {
         let broker = SQLBroker(
             queues,
             queues: accountManagerQueues + UserDeletion.queues.filter { !accountManagerQueues.contains($0) },
-            metrics: BrokerMetrics(Metrics()), time: SystemTime(), log: .silent)
+            metrics: BrokerMetrics(Metrics()), time: time, log: .silent)
         let manager = try await assembled(.accountManager, broker)
         let integration = try await assembled(
             .integrationService { _ in
@@ -90,8 +98,12 @@ final class Plant: Sendable {
             }, broker)
         accountManager = manager
         self.integration = integration
+        // Of user-service only what the others ask when an hour, of a fast clock too, has passed.
+        var users = Router()
+        users.on("GET", "/internal/ended-sessions/{id}") { _ in .json(["ended": false] as JSONValue) }
         let servers = [
-            HTTPServer(ServerSettings(port: managerPort), manager.router),
+            HTTPServer(ServerSettings(port: usersPort), users),
+            HTTPServer(ServerSettings(port: managerPort), Slow(manager.router, slowness)),
             HTTPServer(ServerSettings(port: integrationPort), Counting(integration.router, requests)),
         ]
         for server in servers { try server.bind() }
@@ -103,7 +115,7 @@ final class Plant: Sendable {
             _ = try await (lived, served)
         }
         if engine == .postgres { values["DATABASE_URL"] = try await TestServers.postgres() }
-        self.environment = environment("parsing")
+        self.values = values
         try await manager.readiness.wait(time)
         try await integration.readiness.wait(time)
         try await integration.context.endedSessions.fill([], now: time.now, round: "1")
@@ -114,9 +126,10 @@ final class Plant: Sendable {
     /// Runs `test` with everything there, and ends everything afterwards.
     static func open(
         _ engine: Engine, _ options: WorldOptions = Plant.options(), _ settings: [String: String] = [:],
-        _ rhythm: Rhythm = .quick, _ test: (Plant, Run) async throws -> Void
+        _ rhythm: Rhythm = .quick, time: any TimeSource = SystemTime(),
+        _ test: (Plant, Run) async throws -> Void
     ) async throws {
-        let plant = try await Plant(engine, options, settings)
+        let plant = try await Plant(engine, options, settings, time: time)
         let run = try await plant.started(rhythm)
         do { try await test(plant, run) } catch {
             await run.stop()
@@ -140,16 +153,21 @@ final class Plant: Sendable {
         private let queues: any Database
         private let task: Task<Void, any Error>
         let tokens: Tokens
+        private let time: any TimeSource
 
-        init(_ plant: Plant, _ rhythm: Rhythm) async throws {
+        init(_ plant: Plant, _ rhythm: Rhythm, _ settings: [String: String]) async throws {
+            time = plant.time
             let definition = ServiceDefinition.parsingService(rhythm: rhythm)
             let log = Log(service: "test", level: .debug, time: plant.time, to: plant.log)
             let resources = try await ProcessResources.open(
-                plant.environment, log: log, client: plant.client, sink: plant.log)
+                Environment(
+                    plant.values.merging(["DATA_DIR": "\(plant.folder)/parsing"]) { $1 }.merging(settings) {
+                        $1
+                    }),
+                log: log, time: time, client: plant.client, sink: plant.log)
             queues = DatabaseLocation.sqlite("\(resources.settings.dataFolder)/queues.sqlite").open("queues")
             broker = SQLBroker(
-                queues, queues: definition.queues, metrics: BrokerMetrics(Metrics()), time: SystemTime(),
-                log: log)
+                queues, queues: definition.queues, metrics: BrokerMetrics(Metrics()), time: time, log: log)
             service = try await assemble(definition, resources, broker: broker)
             tokens = resources.tokens
             let services = service.services
@@ -177,7 +195,7 @@ final class Plant: Sendable {
 
         func user(_ id: Int64 = 1) -> Caller {
             let token = tokens.access(
-                userID: id, email: "u\(id)@example.com", session: "s", now: SystemTime().now)
+                userID: id, email: "u\(id)@example.com", session: "s", now: time.now)
             return Caller(router: service.router, token: token.expose())
         }
 
@@ -185,7 +203,7 @@ final class Plant: Sendable {
             let identity = user.map { UserIdentity(id: $0, email: "u\($0)@example.com", tokenID: "") }
             return Caller(
                 router: service.router,
-                token: tokens.service(name, onBehalfOf: identity, now: SystemTime().now).expose())
+                token: tokens.service(name, onBehalfOf: identity, now: time.now).expose())
         }
 
         var nobody: Caller { Caller(router: service.router, token: nil) }
@@ -203,15 +221,15 @@ final class Plant: Sendable {
         }
 
         /// A task of user 1 for one link.
-        func create(_ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1)
-            async throws
-            -> String
-        {
+        func create(
+            _ link: String, _ type: String, _ config: JSONValue = [:], of user: Int64 = 1,
+            priority: TaskPriority = .normal
+        ) async throws -> String {
             let answer = await self.user(user).post(
                 "/api/v1/tasks",
                 [
                     "platform": "telegram", "links": [.string(link)], "task_type": .string(type),
-                    "config": config,
+                    "priority": .string(priority.rawValue), "config": config,
                 ])
             try #require(answer.status == 201, "\(answer.text)")
             return try #require(answer["id"].stringValue)
@@ -233,7 +251,9 @@ final class Plant: Sendable {
         }
     }
 
-    func started(_ rhythm: Rhythm = .quick) async throws -> Run { try await Run(self, rhythm) }
+    func started(_ rhythm: Rhythm = .quick, _ settings: [String: String] = [:]) async throws -> Run {
+        try await Run(self, rhythm, settings)
+    }
 
     /// Accounts of a user, connected by QR code and known to account-manager.
     @discardableResult
@@ -242,31 +262,46 @@ final class Plant: Sendable {
             \.phone)
         try #require(phones.count == count, "the world has so many accounts")
         let tokens = integration.context.tokens
-        let caller = Caller(
-            router: integration.router,
-            token: tokens.access(userID: user, email: "u@example.com", session: "s", now: time.now).expose())
+        func caller() -> Caller {
+            Caller(
+                router: integration.router,
+                token: tokens.access(userID: user, email: "u@example.com", session: "s", now: time.now)
+                    .expose())
+        }
         var accounts: [String] = []
         for phone in phones {
-            let shown = await caller.get("/api/v1/telegram/qr-code")
-            try world.scan(try #require(shown["qr_link"].stringValue, "\(shown.text)"), with: phone)
             var account: String?
+            var shown: Answer?
             try await eventually("the account is connected") {
-                let check = await caller.post(
-                    "/api/v1/telegram/qr-check", ["connection_id": shown["connection_id"]])
+                let code: Answer
+                if let known = shown {
+                    code = known
+                } else {
+                    code = await caller().get("/api/v1/telegram/qr-code")
+                    guard let link = code["qr_link"].stringValue else { return false }
+                    try? world.scan(link, with: phone)
+                    shown = code
+                }
+                let check = await caller().post(
+                    "/api/v1/telegram/qr-check", ["connection_id": code["connection_id"]])
+                // A code ends soon, and a fast clock does not wait for a slow machine.
+                if check.status >= 400 || check["status"] == "expired" { shown = nil }
                 account = check["account"]["id"]?.stringValue
                 return account != nil
             }
             accounts.append(try #require(account))
         }
-        let manager = Caller(
-            router: accountManager.router,
-            token: tokens.service(
-                "test", onBehalfOf: UserIdentity(id: user, email: "u@example.com", tokenID: ""),
-                now: time.now
-            ).expose())
+        func manager() -> Caller {
+            Caller(
+                router: accountManager.router,
+                token: tokens.service(
+                    "test", onBehalfOf: UserIdentity(id: user, email: "u@example.com", tokenID: ""),
+                    now: time.now
+                ).expose())
+        }
         try await eventually("account-manager knows them") {
             for account in accounts {
-                let health = await manager.get("/api/v1/account-manager/health/\(account)")
+                let health = await manager().get("/api/v1/account-manager/health/\(account)")
                 if health.status != 200 { return false }
             }
             return true
@@ -319,6 +354,29 @@ private struct Counting: Responder {
     func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
     func answer(_ request: Request) async -> Response {
         if request.path.hasPrefix("/internal/telegram/") { requests.note(request) }
+        return await router.answer(request)
+    }
+}
+
+final class Slowness: Sendable {
+    private let duration = Mutex<Duration>(.zero)
+    func set(_ duration: Duration) { self.duration.withLock { $0 = duration } }
+    var now: Duration { duration.withLock { $0 } }
+}
+
+/// Takes its time before it has an account back.
+private struct Slow: Responder {
+    let router: Router
+    let slowness: Slowness
+
+    init(_ router: Router, _ slowness: Slowness) {
+        self.router = router
+        self.slowness = slowness
+    }
+
+    func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
+    func answer(_ request: Request) async -> Response {
+        if request.path.contains("/release/") { try? await SystemTime().sleep(for: slowness.now) }
         return await router.answer(request)
     }
 }

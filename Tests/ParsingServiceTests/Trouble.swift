@@ -73,6 +73,24 @@ struct `A parse in trouble` {
         }
     }
 
+    /// Signs of life are looked for all the time, also between the last page and the account's return; a task
+    /// that has ended has no claim any more, and must not be taken for one that was lost.
+    @Test func `is over when it is over, however long its account takes to go back`() async throws {
+        let time = ScaledTime(origin: SystemTime().now, scale: 30)
+        try await Plant.open(.sqlite, Plant.options(), [:], .quick, time: time) { plant, run in
+            try await plant.connect(1)
+            plant.slowness.set(.seconds(2))
+            let first = try await run.create("sandbox_club", "members", ["member_limit": 1])
+            #expect(try await run.ended(first)["status"] == "completed")
+            let second = try await run.create("sandbox_club", "members", ["member_limit": 2])
+            #expect(try await run.ended(second)["status"] == "completed")
+            try await eventually("both are counted") {
+                await run.nobody.get("/metrics").text.contains(
+                    "parse_attempts_total{outcome=\"completed\"} 2")
+            }
+        }
+    }
+
     @Test func `stops at once when it is paused, cancelled or deleted, and gives its account back`()
         async throws
     {

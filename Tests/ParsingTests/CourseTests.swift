@@ -191,6 +191,55 @@ func readAll(
         #expect(try readAll(village, .messages, from: third).messages.isEmpty)
     }
 
+    /// Comments are written while others are read: under a post that has been read already, and with a number
+    /// below those that are read afterwards.
+    @Test func `leaves no comment between two runs`() throws {
+        var village = Village()
+        village.community.kind = .channel
+        village.community.hasDiscussion = true
+        village.messages = (1...6).reversed().map { message($0, by: nil) }
+        for post in 1...6 { village.messages[6 - post].replies = 5 }
+        var order = 0
+        for post in 1...6 {
+            for _ in 1...5 {
+                order += 1
+                village.comments[String(post), default: []].insert(message(order, by: order), at: 0)
+            }
+        }
+        let config = ParseConfig()
+        let link = CommunityLink(key: "village")
+        func course(at second: Int64, after previous: Course? = nil) -> Course {
+            var course = Course()
+            course.begin(at: Timestamp(seconds: 1_700_000_000 + second))
+            if let previous { course.goOn(from: previous) }
+            return course
+        }
+        var first = course(at: 31)
+        var read: [String] = []
+        var late: [String] = []
+        while let request = first.next(link, config, size: 100, pages: 1) {
+            if request.what == .comments(post: "3") {
+                // The posts 6 to 4 are done; now somebody answers there, and here.
+                for post in [5, 3] {
+                    order += 1
+                    village.comments[String(post)]?.insert(message(order, by: order), at: 0)
+                    late.append(String(order))
+                }
+            }
+            read += try first.take(village.page(request), of: request, .comments, config).messages.map(
+                \.platformID)
+            first = Course(stored: try JSONValue(parsing: first.stored.text))
+        }
+        #expect(Set(read) == Set((1...30).map { String($0) } + [late[1]]))
+        let second = try readAll(village, .comments, size: 100, from: course(at: 40, after: first))
+        // What was written during the first run and read by it comes again; nothing stays away.
+        #expect(Set(second.messages) == Set(late))
+        order += 10
+        village.comments["1"]?.insert(message(order, by: order), at: 0)
+        let third = try readAll(village, .comments, size: 100, from: course(at: 60, after: second.course))
+        #expect(third.messages == [String(order)])
+    }
+
     @Test func `leaves out what the filters do not keep, and counts it`() throws {
         var village = Village()
         village.members = (1...110).map { person($0) }

@@ -70,6 +70,59 @@ func lease(_ account: String = "a") -> AccountLease {
         }
     }
 
+    /// What a running task asks itself when all places are taken.
+    @Test(arguments: Engine.available)
+    func `knows who waits whose turn it is more`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            func claim(_ count: Int) async throws -> [ParseTask] {
+                var tasks: [ParseTask] = []
+                for _ in 0..<count {
+                    tasks.append(
+                        try #require(try await store.claim("c-\(tasks.count)-\(count)", by: "w", at: noon)))
+                }
+                return tasks
+            }
+            for number in 0..<4 { try await store.make("mine\(number)") }
+            let mine = try await claim(2)
+            // The own further tasks wait for a place of their own.
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon) == false)
+            try await store.make("low", of: 2, .low)
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon) == false)
+            let other = try await store.make("other", of: 2)
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon))
+            // Whoever has one place less would have one more after the exchange: nothing were won.
+            #expect(try #require(try await store.claim("theirs", by: "w", at: noon)).number == other.number)
+            try await store.make("another", of: 2)
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon) == false)
+
+            // What is urgent goes first, whoever has how many; what is not due yet does not wait.
+            let urgent = try await store.make("urgent", .high)
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon))
+            let taken = try #require(try await store.claim("u", by: "w", at: noon))
+            #expect(taken.number == urgent.number)
+            #expect(try await store.isSomebodyWaiting(behind: taken, at: noon) == false)
+            try await store.wait(taken, for: Waiting(.noAccount, until: noon + .minutes(5)), at: noon)
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon) == false)
+            _ = try await store.order(.pause, "urgent", of: 1, at: noon, keepingResultsFor: .days(1))
+            #expect(try await store.isSomebodyWaiting(behind: mine[0], at: noon + .minutes(6)) == false)
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `sends a task that gave way behind its equals`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            for number in 0..<3 { try await store.make("t\(number)", at: noon + .seconds(number)) }
+            let first = try #require(try await store.claim("one", by: "w", at: noon + .minutes(1)))
+            #expect(first.id == "t0")
+            try await store.yield(first, at: noon + .minutes(1))
+            var order: [String] = []
+            while let task = try await store.claim("c\(order.count)", by: "w", at: noon + .minutes(2)) {
+                order.append(task.id)
+            }
+            #expect(order == ["t1", "t2", "t0"])
+        }
+    }
+
     @Test(arguments: Engine.available)
     func `gives each task to one worker alone`(engine: Engine) async throws {
         try await engine.withStore { store, _ in
@@ -187,6 +240,41 @@ func lease(_ account: String = "a") -> AccountLease {
         }
     }
 
+    /// Whoever was read by an earlier run is known; what its user has deleted, or what was kept long enough,
+    /// is as if it had never been.
+    @Test(arguments: Engine.available)
+    func `knows from earlier runs what still stands in their results`(engine: Engine) async throws {
+        try await engine.withStore { store, database in
+            var incremental = ParseConfig()
+            incremental.isIncremental = true
+            func run(_ id: String, _ people: ClosedRange<Int>, _ config: ParseConfig = ParseConfig())
+                async throws -> Int64
+            {
+                try await store.make(id, link: "village", config)
+                let claimed = try #require(try await store.claim("of \(id)", by: "w", at: noon))
+                let task = try await store.begin(claimed, with: lease(), at: noon)
+                var harvest = Course.Harvest()
+                for number in people { harvest.people.see(person(number), first: nil, last: nil) }
+                let saved = try await store.save(
+                    harvest, task.course, of: task, active: .zero, at: noon)
+                try await store.finish(saved, nil, at: noon, keepingResultsFor: .days(1))
+                return saved.counts.results
+            }
+            #expect(try await run("first", 1...20) == 20)
+            #expect(try await run("second", 1...25, incremental) == 5)
+            #expect(try await run("third", 1...25, incremental) == 0)
+            // Its rows go later, a part at a time; from now on they are nobody's.
+            _ = try await store.delete("first", of: 1, at: noon)
+            #expect(try await run("fourth", 1...25, incremental) == 20)
+            while try await store.purge(at: noon) > 0 {}
+            #expect(try await run("fifth", 1...25, incremental) == 0)
+            while try await store.purge(at: noon + .days(2)) > 0 {}
+            #expect(try await run("sixth", 1...25, incremental) == 25)
+            let rows = try await database.run("SELECT count(*) AS n FROM parse_people")
+            #expect(try rows[0].int("n") == 25)
+        }
+    }
+
     @Test(arguments: Engine.available)
     func `writes rows and checkpoint together or not at all`(engine: Engine) async throws {
         try await engine.withStore { store, database in
@@ -210,6 +298,38 @@ func lease(_ account: String = "a") -> AccountLease {
                 #expect(try rows[0].int("n") == 0)
             }
             harvest.messages.removeLast()
+            // Now the rows can be written and the checkpoint cannot.
+            switch engine {
+            case .sqlite:
+                try await database.run(
+                    """
+                    CREATE TRIGGER broken BEFORE UPDATE OF course ON parse_tasks
+                    BEGIN SELECT RAISE(ABORT, 'broken'); END
+                    """)
+            case .postgres:
+                try await database.run(
+                    """
+                    CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql
+                    AS 'BEGIN RAISE EXCEPTION ''broken''; END'
+                    """)
+                try await database.run(
+                    """
+                    CREATE TRIGGER broken BEFORE UPDATE OF course ON parse_tasks
+                    FOR EACH ROW EXECUTE FUNCTION broken()
+                    """)
+            }
+            await #expect(throws: (any Error).self) {
+                _ = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
+            }
+            let written = try await database.run(
+                """
+                SELECT (SELECT count(*) FROM parse_people) + (SELECT count(*) FROM parse_messages) AS n
+                """)
+            #expect(try written[0].int("n") == 0)
+            switch engine {
+            case .sqlite: try await database.run("DROP TRIGGER broken")
+            case .postgres: try await database.run("DROP TRIGGER broken ON parse_tasks")
+            }
             let saved = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
             #expect(saved.counts.results == 1)
             #expect(saved.counts.storedMessages == 1)
@@ -238,6 +358,36 @@ func lease(_ account: String = "a") -> AccountLease {
             #expect(try await store.isUrgentWaiting(for: again) == false)
             try await store.wait(taken, for: Waiting(.noAccount, until: noon + .minutes(9)), at: noon)
             #expect(try await store.isUrgentWaiting(for: again))
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `forgets a person wherever they stand`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            for (id, user) in [("mine", 1), ("theirs", 2)] as [(String, Int64)] {
+                try await store.make(id, of: user, .normal, .messages)
+                let claimed = try #require(try await store.claim(id, by: "w", at: noon))
+                let task = try await store.begin(claimed, with: lease(), at: noon)
+                var harvest = Course.Harvest()
+                for number in 1...4 {
+                    harvest.people.see(person(number), first: noon, last: noon, messages: 1)
+                    var message = message(number, by: number)
+                    // What the first one wrote, the third has handed on; the ninth is met in no other way.
+                    message.forwardedFrom = number == 3 ? "1" : number == 4 ? "9" : nil
+                    harvest.messages.append(message)
+                }
+                _ = try await store.save(harvest, task.course, of: task, active: .zero, at: noon)
+            }
+            #expect(try await store.erase(person: "@USER_1", of: 1).people == 1)
+            #expect(try await store.erase(person: "9", of: 1).people == 0)
+            func messages(_ id: String, _ user: Int64) async throws -> [MessageResult] {
+                try await store.messages(
+                    of: store.task(id, of: user), ResultQuery(), at: .after(0), limit: 10)
+            }
+            let mine = try await messages("mine", 1)
+            #expect(mine.map(\.platformID) == ["2", "3", "4"])
+            #expect(mine.compactMap(\.forwardedFrom) == [])
+            #expect(try await messages("theirs", 2).compactMap(\.forwardedFrom) == ["1", "9"])
         }
     }
 

@@ -1,3 +1,4 @@
+import Contracts
 import Core
 import Testing
 
@@ -124,6 +125,51 @@ import Testing
         ]
         #expect(table.count == TaskStatus.allCases.count * TaskOrder.allCases.count)
         for (status, order, next) in table { #expect(status.after(order) == next, "\(status) \(order)") }
+    }
+}
+
+@Suite struct `A community that was found` {
+    private func found(
+        _ kind: String, comments: Bool? = nil, _ change: (inout ReadCommunity) -> Void = { _ in }
+    ) -> FoundCommunity {
+        var community = ReadCommunity()
+        community.kind = kind
+        community.hasComments = comments
+        community.memberCount = 1000
+        change(&community)
+        return FoundCommunity(community)
+    }
+
+    @Test func `can be worked with as a group, and as a channel only where comments were seen`() {
+        #expect(found("supergroup").canBeWorkedWith)
+        #expect(found("basic_group").canBeWorkedWith)
+        #expect(found("channel", comments: true).canBeWorkedWith)
+        #expect(!found("channel", comments: false).canBeWorkedWith)
+        // Nobody could look.
+        #expect(!found("channel", comments: nil).canBeWorkedWith)
+    }
+
+    @Test func `is the more useful the more people can be reached there`() {
+        let plain = found("supergroup")
+        #expect(found("supergroup") { $0.canListMembers = true }.usefulness > plain.usefulness)
+        #expect(found("supergroup") { $0.isAdmin = true }.usefulness > plain.usefulness)
+        #expect(found("supergroup") { $0.adminAccount = "a" }.usefulness > plain.usefulness)
+        #expect(found("supergroup") { $0.messagesPerDay = 20 }.usefulness > plain.usefulness)
+        #expect(found("supergroup") { $0.memberCount = 50_000 }.usefulness > plain.usefulness)
+        #expect(found("supergroup") { $0.isScam = true }.usefulness < plain.usefulness)
+        let hidden = found("supergroup") {
+            $0.canListMembers = true
+            $0.hidesMembers = true
+        }
+        #expect(hidden.usefulness == plain.usefulness)
+    }
+
+    @Test(arguments: [
+        ("Шахматы", "ru"), ("Chess club", "en"), ("Chess и шахматы", "ru"), ("12 345", nil), ("", nil),
+        ("Long English words и", "en"),
+    ])
+    func `tells its language by its letters`(title: String, language: String?) {
+        #expect(found("supergroup") { $0.title = title }.language == language)
     }
 }
 

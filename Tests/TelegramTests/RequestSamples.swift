@@ -36,7 +36,8 @@ enum RequestSamples {
         .getInternalLinkType("https://t.me/name"), .getMessageLinkInfo("https://t.me/name/5"),
         .getChat(group),
         .getSupergroup(5), .getSupergroupFullInfo(5), .getBasicGroup(5), .getBasicGroupFullInfo(5),
-        .getChatMessageCount(group, .photos), .loadChats(limit: 10), .getChats(limit: 10), .openChat(group),
+        .getChatMessageCount(group, .photos), .loadChats(limit: 10), .getChats(limit: 10),
+        .searchChats("chess", limit: 10), .openChat(group),
         .closeChat(group), .joinChat(group), .joinChat(link: link), .checkInviteLink(link), .leaveChat(group),
         .createInviteLink(
             group, NewInviteLink(name: "n", expires: Timestamp(seconds: 1), createsJoinRequest: true)),

@@ -147,10 +147,11 @@ private final class Erasures: Sendable {
             #expect(found.status == 200)
             #expect(found.json == ["id": id, "email": "anna@example.com"])
             #expect(await service.get("/internal/users/by-email?email=nobody%40example.com").status == 404)
-            for query in ["", "?email=", "?email=nobody", "?mail=anna%40example.com", "?email=%00"] {
+            for query in ["", "?email=", "?email=nobody", "?mail=anna%40example.com"] {
                 let answer = await service.get("/internal/users/by-email\(query)")
                 #expect(answer.mistakes == ["email invalid_email"], "\(query)")
             }
+            #expect(await service.get("/internal/users/by-email?email=%00").code == "bad_query")
         }
     }
 

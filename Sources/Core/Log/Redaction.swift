@@ -189,7 +189,8 @@ private struct Redactor {
             let end = endOfValue(start)
             return end > start ? (start, end) : nil
         }
-        guard let place = valuePlace(behind: nameEnd), Redaction.isSensitive(bytes[index..<nameEnd].span) else {
+        guard let place = valuePlace(behind: nameEnd), Redaction.isSensitive(bytes[index..<nameEnd].span)
+        else {
             return nil
         }
         let name = lowercase(index, nameEnd)

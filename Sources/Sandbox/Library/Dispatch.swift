@@ -15,7 +15,7 @@ extension World {
     private static let local: Set<String> = [
         "getAuthorizationState", "getCurrentState", "close", "destroy", "logOut", "getOption", "setOption",
         "setNetworkType", "getInternalLinkType", "setTdlibParameters", "getUser", "getChat", "getSupergroup",
-        "getBasicGroup", "getChats", "openChat", "closeChat", "createPrivateChat", "getMe",
+        "getBasicGroup", "getChats", "searchChats", "openChat", "closeChat", "createPrivateChat", "getMe",
         "getMessageProperties",
     ]
     private static let logins: Set<String> = [
@@ -198,6 +198,7 @@ extension World {
         case "getChatMessageCount": return try messageCount(a, client)
         case "loadChats": return loadChats(client)
         case "getChats": return try getChats(a, client)
+        case "searchChats": return try searchChats(a, client)
         case "openChat", "closeChat":
             _ = try seenChat(a, client)
             return .ok

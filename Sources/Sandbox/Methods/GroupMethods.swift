@@ -100,6 +100,19 @@ extension World {
         ]
     }
 
+    /// Among the chats the account is in, as far as it knows them; without asking the server.
+    func searchChats(_ a: Arguments, _ client: Client) throws -> JSONValue {
+        let query = try a.text("query").lowercased()
+        let found = ownChats(client).filter { chat in
+            guard client.seenChats.contains(chat), let group = group(ofChat: chat) else { return false }
+            return group.title.lowercased().contains(query) || group.username?.contains(query) == true
+        }.prefix(try positiveLimit(a))
+        return [
+            "@type": "chats", "total_count": JSONValue(found.count),
+            "chat_ids": .array(found.map { .int($0) }),
+        ]
+    }
+
     // MARK: - In and out
 
     func joinChat(_ a: Arguments, _ client: Client) throws -> JSONValue {

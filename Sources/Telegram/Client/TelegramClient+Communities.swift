@@ -46,14 +46,26 @@ extension TelegramClient {
         try await ask(.searchPublicChats(query, filter)).chats("chat_ids").filter { $0.rawValue < 0 }
     }
 
+    /// Groups and channels the account is in, by words of their title, which a search among the public leaves out.
+    public func searchOwnCommunities(_ query: String, limit: Int = 50) async throws -> [ChatID] {
+        try await loadChats(limit: 100)
+        return try await askLocally(.searchChats(query, limit: limit)).chats("chat_ids").filter {
+            $0.rawValue < 0
+        }
+    }
+
     /// The chats the account is in, at most `limit`.
     public func chats(limit: Int = 100) async throws -> [ChatID] {
+        try await loadChats(limit: limit)
+        return try await askLocally(.getChats(limit: limit)).chats("chat_ids")
+    }
+
+    private func loadChats(limit: Int) async throws {
         do {
             _ = try await ask(.loadChats(limit: limit))
         } catch let failure as TelegramFailure where failure.code == 404 {
             // All are loaded.
         }
-        return try await askLocally(.getChats(limit: limit)).chats("chat_ids")
     }
 
     public func preview(link: String) async throws -> InvitePreview {

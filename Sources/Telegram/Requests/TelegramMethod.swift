@@ -13,6 +13,7 @@ public enum TelegramMethod: String, Sendable, CaseIterable {
     // Chats and groups
     case searchPublicChat, searchPublicChats, getInternalLinkType, getMessageLinkInfo, getChat, getSupergroup
     case getSupergroupFullInfo, getBasicGroup, getBasicGroupFullInfo, getChatMessageCount, loadChats, getChats
+    case searchChats
     case openChat, closeChat, joinChat, joinChatByInviteLink, checkChatInviteLink, leaveChat
     // Members
     case getChatMember, getChatAdministrators, getSupergroupMembers, searchChatMembers, addChatMember

@@ -14,6 +14,10 @@ extension TelegramRequest {
             ])
     }
 
+    static func searchChats(_ query: String, limit: Int) -> TelegramRequest {
+        TelegramRequest(.searchChats, ["query": .string(query), "limit": .int(Int64(limit))])
+    }
+
     static func getInternalLinkType(_ link: String) -> TelegramRequest {
         TelegramRequest(.getInternalLinkType, ["link": .string(link)])
     }
