@@ -107,9 +107,10 @@ public final class ChildProcess: Sendable {
     }
 
     public static func spawn(_ command: Command) async throws -> ChildProcess {
-        let child = try await withCheckedThrowingContinuation { waiter in
+        let (id, input) = try await withCheckedThrowingContinuation { waiter in
             spawner.perform { waiter.resume(with: Result { try spawnHere(command) }) }
         }
+        let child = ChildProcess(id: id, input: input)
         startThread(name: "wait") { child.reap() }
         return child
     }
@@ -180,7 +181,7 @@ public final class ChildProcess: Sendable {
 }
 
 extension ChildProcess {
-    private static func spawnHere(_ command: Command) throws -> ChildProcess {
+    private static func spawnHere(_ command: Command) throws -> (ProcessID, input: Int32?) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -229,7 +230,7 @@ extension ChildProcess {
             if let pipe { close(pipe.write) }
             throw failure(of: command, code)
         }
-        return ChildProcess(id: id, input: pipe?.write)
+        return (id, pipe?.write)
     }
 
     private static func failure(of command: Command, _ code: Int32) -> SpawnError {

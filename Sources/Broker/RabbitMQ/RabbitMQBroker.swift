@@ -7,7 +7,7 @@ public struct RabbitMQSettings: Sendable, Equatable {
     public var connectTimeout: Duration = .seconds(5)
     /// From the call of `publish` to its confirm.
     public var publishDeadline: Duration = .seconds(10)
-    public var backoff = Backoff(first: .milliseconds(100), ceiling: .seconds(10))
+    public var backoff = Backoff(first: .milliseconds(100), ceiling: .seconds(2))
     /// A message held here for so long without its turn goes back to the others. Must stay under the
     /// server's `consumer_timeout` (half an hour).
     public var maximumHold: Duration = .minutes(5)
