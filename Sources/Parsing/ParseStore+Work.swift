@@ -315,7 +315,7 @@ extension Transaction {
             try run(
                 """
                 SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-                    set_config('enable_sort', 'off', true)
+                    set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true)
                 """)
             rows = try run(
                 """
