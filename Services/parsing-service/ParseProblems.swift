@@ -14,7 +14,7 @@ extension ParseError: ProblemConvertible {
                     "A task that is \(status.rawValue) cannot \(order.rawValue)",
                     "Задача в состоянии \(status.rawValue) не принимает \(order.rawValue)")
             ).with(["status_now": .string(status.rawValue)])
-        case .claimLost:
+        case .claimLost, .overtaken:
             Problem(
                 409, "conflict",
                 .init(

@@ -5,25 +5,28 @@ import Storage
 extension ParseStore {
     /// Writes what a page held together with the place behind it: both or neither. Throws `claimLost`, and has
     /// changed nothing, where somebody else works on the task or it was stopped.
+    ///
+    /// How often people wrote is counted from the rows of what they wrote, all that are new at once. Until then
+    /// those rows are marked as not counted, in the same transaction that writes them.
     public func save(
-        _ harvest: Course.Harvest, _ course: Course, of task: ParseTask, active: Duration, at now: Timestamp
+        _ harvest: Course.Harvest, _ course: Course, of task: ParseTask, knowing known: KnownPeople = .nobody,
+        counting isCounting: Bool = true, active: Duration, at now: Timestamp
     ) async throws -> ParseTask {
-        guard let claim = task.claim else { throw ParseError.claimLost }
+        let counts = task.counts
         let isIncremental = task.config.isIncremental
+        let sightings = harvest.people.sightings
+        let strangers = sightings.filter { !known.holds($0.person.platformID) }
         return try await database.transaction { transaction in
-            let found = try transaction.run(
-                """
-                SELECT last_person, last_message FROM parse_tasks
-                WHERE no = \(task.number) AND claim = \(claim) AND status = 'running' AND deleted_at IS NULL
-                \(raw: transaction.dialect.locking)
-                """)
-            guard let row = found.first else { throw ParseError.claimLost }
+            if transaction.dialect == .postgres {
+                // What a power cut takes is read again, rows and checkpoint together: no need to wait for the disk.
+                try transaction.run("SELECT set_config('synchronous_commit', 'off', true)")
+            }
+            try transaction.hold(task)
             var course = course
-            let sightings = harvest.people.sightings
-            var new = sightings
-            if !sightings.isEmpty {
-                let known = try transaction.recount(sightings, in: task.number)
-                new = sightings.filter { !known.contains($0.person.platformID) }
+            var new: [Merging.Sighting] = []
+            if !strangers.isEmpty {
+                let met = try transaction.met(strangers.map(\.person.platformID), in: task.number)
+                new = strangers.filter { !met.contains($0.person.platformID) }
                 // Who wrote is new by what they wrote; who is merely a member is new only once.
                 let listed = new.filter { $0.messages == 0 }.map(\.person.platformID)
                 if isIncremental, !listed.isEmpty {
@@ -32,18 +35,23 @@ extension ParseStore {
                     new.removeAll { old.contains($0.person.platformID) && $0.messages == 0 }
                 }
             }
-            let firstPerson = try row.int64("last_person")
-            let firstMessage = try row.int64("last_message")
-            try transaction.insert(new, of: task.number, behind: firstPerson)
-            try transaction.insert(harvest.messages, of: task.number, behind: firstMessage)
+            let unmet = Set(new.map(\.person.platformID))
+            try transaction.seeAgain(
+                sightings.filter { $0.isToldOf && !unmet.contains($0.person.platformID) }, in: task.number)
+            try transaction.insert(new, of: task.number, behind: counts.lastPerson)
+            try transaction.insert(harvest.messages, of: task.number, behind: counts.lastMessage)
+            let lastMessage = counts.lastMessage + Int64(harvest.messages.count)
+            if isCounting {
+                try transaction.countMessages(of: task.number, from: counts.countedMessage, to: lastMessage)
+            }
             let rows = try transaction.run(
                 """
                 UPDATE parse_tasks SET course = \(course.stored), messages = messages + \(harvest.counts.messages),
                     media = media + \(harvest.counts.media), users = users + \(harvest.counts.users),
                     filtered = filtered + \(harvest.counts.filtered), results = results + \(new.count),
                     stored_messages = stored_messages + \(harvest.messages.count),
-                    last_person = last_person + \(new.count),
-                    last_message = last_message + \(harvest.messages.count),
+                    last_person = last_person + \(new.count), last_message = \(lastMessage),
+                    counted_message = \(isCounting ? lastMessage : counts.countedMessage),
                     active_ms = active_ms + \(active.milliseconds), updated_at = \(now),
                     claimed_until = \(now + Self.claimDuration), revision = revision + 1
                 WHERE no = \(task.number) RETURNING *
@@ -54,94 +62,6 @@ extension ParseStore {
 }
 
 extension Transaction {
-    /// Those of the people that results of these tasks hold already.
-    fileprivate func known(_ ids: [String], in tasks: [Int64]) throws -> Set<String> {
-        guard !tasks.isEmpty else { return [] }
-        let rows = try run(
-            """
-            SELECT page.id FROM (\(texts(ids))) AS page
-            WHERE (SELECT 1 FROM parse_people AS person
-                WHERE person.task_no IN \(list: tasks) AND person.platform_id = page.id LIMIT 1) IS NOT NULL
-            """)
-        return Set(try rows.map { try $0.text("id") })
-    }
-
-    /// One argument whatever their number, so that the statement is prepared once.
-    private func texts(_ ids: [String]) -> SQL {
-        let list = JSONValue.array(ids.map { .string($0) })
-        switch dialect {
-        case .postgres: return "SELECT jsonb_array_elements_text(\(list)::jsonb) AS id"
-        case .sqlite: return "SELECT value AS id FROM json_each(\(list))"
-        }
-    }
-
-    /// Those who were met before are seen again, and have written so often more. Returns who they are.
-    ///
-    /// While they are being written nobody has counted a task's rows yet. PostgreSQL takes them for one or two and
-    /// would read all of them, for every page or even for every person. So each is looked up by itself, in an order
-    /// that only the right index has, and changed where it was found.
-    fileprivate func recount(_ sightings: [Merging.Sighting], in task: Int64) throws -> Set<String> {
-        let list = JSONValue.array(
-            sightings.map { sighting in
-                .object(present: [
-                    "id": .string(sighting.person.platformID),
-                    "first": sighting.first.map { .int($0.milliseconds) },
-                    "last": sighting.last.map { .int($0.milliseconds) }, "n": .int(sighting.messages),
-                ])
-            })
-        let rows: Rows
-        switch dialect {
-        case .postgres:
-            try run(
-                """
-                SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-                    set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true)
-                """)
-            rows = try run(
-                """
-                WITH met AS MATERIALIZED (
-                    SELECT first, last, n, (
-                        SELECT ctid FROM parse_people AS person
-                        WHERE person.task_no = \(task) AND person.platform_id >= page.id
-                            AND person.platform_id <= page.id
-                        ORDER BY person.platform_id LIMIT 1) AS place
-                    FROM jsonb_to_recordset(\(list)::jsonb)
-                        AS page(id TEXT, first BIGINT, last BIGINT, n BIGINT))
-                UPDATE parse_people AS known SET
-                    first_seen = least(known.first_seen, met.first),
-                    last_seen = greatest(known.last_seen, met.last), message_count = message_count + met.n
-                FROM met WHERE known.ctid = met.place
-                RETURNING known.platform_id AS platform_id
-                """)
-        case .sqlite:
-            rows = try run(
-                """
-                UPDATE parse_people AS known SET
-                    first_seen = min(coalesce(first_seen, met.first), coalesce(met.first, first_seen)),
-                    last_seen = max(coalesce(last_seen, met.last), coalesce(met.last, last_seen)),
-                    message_count = message_count + met.n
-                FROM (
-                    SELECT value ->> '$.id' AS id, value ->> '$.first' AS first, value ->> '$.last' AS last,
-                        value ->> '$.n' AS n
-                    FROM json_each(\(list))) AS met
-                WHERE known.task_no = \(task) AND known.platform_id = met.id
-                RETURNING platform_id
-                """)
-        }
-        return Set(try rows.map { try $0.text("platform_id") })
-    }
-
-    /// Finished runs of the same link, whose results are still there: rows that wait to be erased are nobody's.
-    fileprivate func earlierRuns(of task: ParseTask) throws -> [Int64] {
-        try run(
-            """
-            SELECT no FROM parse_tasks
-            WHERE user_id = \(task.user) AND link = \(task.link.key) AND task_type = \(task.type.rawValue)
-                AND status = 'completed' AND no < \(task.number) AND deleted_at IS NULL AND NOT results_erased
-            """
-        ).map { try $0.int64("no") }
-    }
-
     fileprivate func insert(_ people: [Merging.Sighting], of task: Int64, behind: Int64) throws {
         guard !people.isEmpty else { return }
         var place = behind
@@ -152,7 +72,8 @@ extension Transaction {
                 .integer(task), .integer(place), .text(person.platformID), value(person.username),
                 .text(person.displayName), .text(person.firstName), .text(person.lastName),
                 value(person.phone), value(sighting.first), value(sighting.last),
-                .integer(sighting.messages), .integer(PersonFlags(person).rawValue), .text(person.presence),
+                // Counted from the rows of what they wrote, together with all others.
+                .integer(0), .integer(PersonFlags(person).rawValue), .text(person.presence),
                 .text(person.languageCode),
             ]
         }

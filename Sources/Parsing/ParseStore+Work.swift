@@ -78,7 +78,7 @@ extension ParseStore {
 
     /// Gives the task back, to be taken up again not before a moment.
     public func wait(_ task: ParseTask, for waiting: Waiting, at now: Timestamp) async throws {
-        _ = try await changed(
+        try await rest(
             task,
             """
             waiting = \(waiting.stored), not_before = \(waiting.until), claim = NULL, claimed_until = 0,
@@ -88,7 +88,7 @@ extension ParseStore {
 
     /// Gives the task back at once, behind others of its priority.
     public func yield(_ task: ParseTask, at now: Timestamp) async throws {
-        _ = try await changed(
+        try await rest(
             task, "claim = NULL, claimed_until = 0, lease = NULL, queued_at = \(now), updated_at = \(now)")
     }
 
@@ -96,7 +96,7 @@ extension ParseStore {
     public func finish(
         _ task: ParseTask, _ failure: TaskFailure?, at now: Timestamp, keepingResultsFor retention: Duration
     ) async throws {
-        _ = try await changed(
+        try await rest(
             task,
             """
             status = \((failure == nil ? TaskStatus.completed : .failed).rawValue), failure = \(failure?.stored),
@@ -105,17 +105,19 @@ extension ParseStore {
             """)
     }
 
+    /// Nobody works on the task any more: what its people wrote is counted up to the last message.
+    private func rest(_ task: ParseTask, _ assignments: SQL) async throws {
+        try await database.transaction { transaction in
+            try transaction.hold(task)
+            try transaction.countAll(of: try transaction.change(task, assignments))
+        }
+    }
+
     private func changed(_ task: ParseTask, _ assignments: SQL) async throws -> ParseTask {
-        guard let claim = task.claim else { throw ParseError.claimLost }
-        let rows = try await database.run(
-            """
-            UPDATE parse_tasks SET \(assignments), revision = revision + 1
-            WHERE no = \(task.number) AND claim = \(claim) AND deleted_at IS NULL
-                AND status IN ('pending', 'running')
-            RETURNING *
-            """)
-        guard let row = rows.first else { throw ParseError.claimLost }
-        return try ParseTask(row)
+        try await database.transaction { transaction in
+            try transaction.hold(task)
+            return try transaction.change(task, assignments)
+        }
     }
 
     /// An account has become free: those of its user that wait for one may look again.
@@ -219,5 +221,33 @@ extension ParseStore {
             VALUES (\(account), \(pace.stored), \(now))
             ON CONFLICT (account) DO UPDATE SET requests = excluded.requests, updated_at = excluded.updated_at
             """)
+    }
+}
+
+extension Transaction {
+    /// Keeps a task's row as it is until the transaction ends: it is ours, and stands as we left it.
+    ///
+    /// It stands otherwise where somebody was erased from it, or where a power cut took our last pages out of the
+    /// database again and not out of our memory.
+    func hold(_ task: ParseTask) throws {
+        guard let claim = task.claim else { throw ParseError.claimLost }
+        let rows = try run(
+            """
+            SELECT revision FROM parse_tasks
+            WHERE no = \(task.number) AND claim = \(claim) AND deleted_at IS NULL
+                AND status IN ('pending', 'running')
+            \(raw: dialect.locking)
+            """)
+        guard let row = rows.first else { throw ParseError.claimLost }
+        guard try row.int64("revision") == task.revision else { throw ParseError.overtaken }
+    }
+
+    fileprivate func change(_ task: ParseTask, _ assignments: SQL) throws -> ParseTask {
+        try ParseTask(
+            run(
+                """
+                UPDATE parse_tasks SET \(assignments), revision = revision + 1
+                WHERE no = \(task.number) RETURNING *
+                """)[0])
     }
 }

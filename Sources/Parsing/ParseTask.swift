@@ -311,8 +311,12 @@ public struct TaskCounts: Equatable, Sendable {
     public var erased: Int64 = 0
     var lastPerson: Int64 = 0
     var lastMessage: Int64 = 0
+    var countedMessage: Int64 = 0
 
     public init() {}
+
+    /// Messages that are in no person's count yet.
+    var uncounted: Int64 { lastMessage - countedMessage }
 }
 
 /// How far a task is, from what was really read.

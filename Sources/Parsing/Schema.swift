@@ -4,7 +4,8 @@ extension Migration {
     /// What parsing-service keeps in `parsing_db`.
     ///
     /// Rows of results are numbered without gaps as they are written, so that a page is found by its place; a
-    /// row that is erased leaves its number empty.
+    /// row that is erased leaves its number empty. Up to `counted_message` a task's messages are counted in its
+    /// people's rows.
     public static let parsing: [Migration] = [
         Migration(
             1, "tasks, people, messages",
@@ -31,6 +32,7 @@ extension Migration {
                     erased BIGINT NOT NULL DEFAULT 0,
                     last_person BIGINT NOT NULL DEFAULT 0,
                     last_message BIGINT NOT NULL DEFAULT 0,
+                    counted_message BIGINT NOT NULL DEFAULT 0,
                     failure TEXT,
                     waiting TEXT,
                     not_before BIGINT NOT NULL DEFAULT 0,
@@ -126,6 +128,7 @@ extension Migration {
                     erased BIGINT NOT NULL DEFAULT 0,
                     last_person BIGINT NOT NULL DEFAULT 0,
                     last_message BIGINT NOT NULL DEFAULT 0,
+                    counted_message BIGINT NOT NULL DEFAULT 0,
                     failure TEXT,
                     waiting TEXT,
                     not_before BIGINT NOT NULL DEFAULT 0,
