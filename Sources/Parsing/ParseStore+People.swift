@@ -14,11 +14,12 @@ public struct KnownPeople: Sendable {
     /// Those whom a page held, once it has been written. Of an incremental run only who wrote: members whom an
     /// earlier result holds are in no row of this one.
     mutating func note(_ people: Merging, in config: ParseConfig) {
-        if ids.count + people.count > Self.most { ids.removeAll(keepingCapacity: true) }
-        for sighting in people.sightings.prefix(Self.most)
-        where sighting.messages > 0 || !config.isIncremental {
-            ids.insert(sighting.person.platformID)
+        let new = people.sightings.filter {
+            !holds($0.person.platformID) && ($0.messages > 0 || !config.isIncremental)
         }
+        guard !new.isEmpty else { return }
+        if ids.count + new.count > Self.most { ids.removeAll(keepingCapacity: true) }
+        for sighting in new.prefix(Self.most) { ids.insert(sighting.person.platformID) }
     }
 }
 
