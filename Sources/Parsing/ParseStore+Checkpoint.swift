@@ -16,7 +16,8 @@ extension ParseStore {
         let isIncremental = task.config.isIncremental
         let sightings = harvest.people.sightings
         let strangers = sightings.filter { !known.holds($0.person.platformID) }
-        return try await database.transaction { transaction in
+        let limit: Duration? = isCounting ? .minutes(2) : nil
+        return try await database.transaction(isolation: .readCommitted, timeout: limit) { transaction in
             if transaction.dialect == .postgres {
                 // What a power cut takes is read again, rows and checkpoint together: no need to wait for the disk.
                 try transaction.run("SELECT set_config('synchronous_commit', 'off', true)")

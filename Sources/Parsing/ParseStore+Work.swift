@@ -107,7 +107,7 @@ extension ParseStore {
 
     /// Nobody works on the task any more: what its people wrote is counted up to the last message.
     private func rest(_ task: ParseTask, _ assignments: SQL) async throws {
-        try await database.transaction { transaction in
+        try await database.transaction(isolation: .readCommitted, timeout: .minutes(2)) { transaction in
             try transaction.hold(task)
             try transaction.countAll(of: try transaction.change(task, assignments))
         }
