@@ -32,12 +32,17 @@ extension ParseError: ProblemConvertible {
 
 extension NoAccount: ProblemConvertible {
     public var problem: Problem {
-        var problem = Problem(
-            409, "no_account_available",
-            .init(
+        let sentence: LocalizedText =
+            reasons.objectValue?.isEmpty == true
+            ? .init(
+                "You have no account to read with: connect one first",
+                "У вас нет аккаунта, которым можно читать: сначала подключите его")
+            : .init(
                 "None of your accounts can read just now", "Ни один из ваших аккаунтов сейчас не может читать"
             )
-        ).with(["reasons": reasons, "retry_at": JSONValue(retryAt)])
+        var problem = Problem(409, "no_account_available", sentence).with([
+            "reasons": reasons, "retry_at": JSONValue(retryAt),
+        ])
         if let retryAt { problem.members.append(JSONMember("free_at", retryAt.json)) }
         return problem
     }

@@ -29,9 +29,9 @@ public struct ParseEngine: Sendable {
     static let leaseDuration: Duration = .minutes(5)
     private static let patience = 5
     private static let lookAround: Duration = .seconds(10)
-    /// How often people wrote is counted now and then, and whenever the task rests: a person's row is changed once
-    /// for many messages, and not for every page. It takes no more than a tenth of the time.
-    private static let countInterval: Duration = .seconds(2)
+    /// How often people wrote is counted as often as takes no more than a tenth of the time, and whenever the task
+    /// rests. So a person's row is changed after every page of a slow source, and for many at once of a fast one.
+    private static let countShare = 10
     private static let mostUncounted: Int64 = 300_000
 
     let store: ParseStore
@@ -90,8 +90,7 @@ public struct ParseEngine: Sendable {
 
         init(_ task: ParseTask, at uptime: Duration) {
             self.task = task
-            (lookedAround, entered) = (uptime, uptime)
-            countsNext = uptime + ParseEngine.countInterval
+            (lookedAround, entered, countsNext) = (uptime, uptime, uptime)
         }
 
         /// How the task stands in the store, whatever we believed.
@@ -227,7 +226,7 @@ public struct ParseEngine: Sendable {
             active: now - attempt.entered, at: time.now)
         if isCounting {
             let saved = time.uptime
-            attempt.countsNext = saved + max(Self.countInterval, (saved - now) * 10)
+            attempt.countsNext = saved + (saved - now) * Self.countShare
         }
         attempt.entered = now
         attempt.known.note(harvest.people, in: task.config)
@@ -349,14 +348,14 @@ public struct ParseEngine: Sendable {
         // Nobody tells us of accounts that other services give back, so we look again now and then.
         let soon = now + .seconds(30)
         let until = min(max(refusal?.retryAt ?? soon, now + .seconds(1)), max(soon, now + .seconds(1)))
-        let shown = refusal?.retryAt ?? until
         let reason: Waiting.Reason = attempt.waitsForTelegram ? .floodWait : .noAccount
         try await store.wait(
             attempt.task,
             for: Waiting(
                 reason, until: until,
                 details: .object([
-                    JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
+                    JSONMember("reasons", refusal?.reasons ?? [:]),
+                    JSONMember("free_at", JSONValue(refusal?.retryAt)),
                 ])), at: now)
         log.info("parse.waiting", ["task": .id(attempt.task.id), "until": .text(until.description)])
         return .waiting

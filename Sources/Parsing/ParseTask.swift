@@ -229,6 +229,10 @@ public struct Waiting: Equatable, Sendable {
 
     var sentence: LocalizedText {
         switch reason {
+        case .noAccount where details["reasons"]?.objectValue?.isEmpty == true:
+            .init(
+                "There is no account to read with: connect one first",
+                "Нет аккаунта, которым можно читать: сначала подключите его")
         case .noAccount:
             .init(
                 "None of the accounts is free to read just now",
@@ -346,13 +350,14 @@ public struct TaskProgress: Equatable, Sendable {
             remaining = nil
             return
         }
+        let active = task.counts.active
+        // The first minute may be quicker than its speed allows in the long run.
+        let allowed = total.map { max(task.config.speed.duration(of: $0, asking: .messages) - active, .zero) }
         if let fraction, fraction > 0, done > 0 {
-            let total = task.counts.active * (1 / min(fraction, 1))
-            remaining = max(total - task.counts.active, .zero)
-        } else if let total {
-            remaining = task.config.speed.duration(of: total - done, asking: .messages)
+            let measured = max(active * (1 / min(fraction, 1)) - active, .zero)
+            remaining = max(measured, allowed ?? .zero)
         } else {
-            remaining = nil
+            remaining = allowed
         }
     }
 }
