@@ -182,11 +182,7 @@ private struct Program: Sendable {
     let sandbox: Int
 
     func started() async throws -> ChildProcess {
-        var buffer = [CChar](repeating: 0, count: 4096)
-        let length = readlink("/proc/self/exe", &buffer, buffer.count - 1)
-        let own = String(decoding: buffer.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let executable =
-            own.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/integration-service"
+        let executable = (FileSystem.programFolder ?? "") + "/integration-service"
         let process = try await ChildProcess.spawn(
             Command(
                 executable, [],
