@@ -37,6 +37,7 @@ public struct CampaignRunner: Sendable {
     let time: any TimeSource
     let random: any RandomSource
     let log: Log
+    private let leftOut = LeftOutAccounts()
 
     public init(
         store: InviteStore, manager: AccountManagerClient, integration: IntegrationClient,
@@ -164,16 +165,16 @@ public struct CampaignRunner: Sendable {
                 try await settleRecords()
             }
             guard let task = hands.task, let first = hands.next,
-                let lease = try await lease(for: task, first: first, hands.lane)
+                let loan = try await loan(for: task, first: first, hands.lane)
             else { return false }
             do {
-                return try await turn(task, lease, hands)
+                return try await turn(task, loan, hands)
             } catch let error as Unsettled {
                 // Something may have been sent that account-manager has not heard of: nobody else may use the
                 // account until it is known.
                 throw error.cause
             } catch {
-                try? await manager.release(lease)
+                try? await giveBack(loan)
                 throw error
             }
         } catch let error as PeerError {
@@ -193,13 +194,19 @@ public struct CampaignRunner: Sendable {
         if let task { try await wait(task, .unreachable, until: time.now + .seconds(15)) }
     }
 
+    /// Gives an account back whose permit, where it still has it, nobody has used.
+    private func giveBack(_ loan: Loan) async throws {
+        if let permit = loan.takePermit() { try? await manager.release(permit: permit, of: loan.account) }
+        try await manager.release(loan.account)
+    }
+
     /// Sends in the name of one lease until the account, the people or the turn are used up.
-    private func turn(_ task: InviteTask, _ lease: LeasedAccount, _ hands: Hands) async throws -> Bool {
+    private func turn(_ task: InviteTask, _ loan: Loan, _ hands: Hands) async throws -> Bool {
         var sent = 0
         var task = task
         func done(_ goesOn: Bool) async throws -> Bool {
             do {
-                try await metrics.step("release", time) { try await manager.release(lease) }
+                try await metrics.step("release", time) { try await giveBack(loan) }
             } catch is PeerError {
                 // It ends by its time.
             }
@@ -212,12 +219,12 @@ public struct CampaignRunner: Sendable {
                 task = hands.task ?? task
             }
             guard let target = hands.next else { break }
-            switch try await attempt(task, target, lease, hands.lane) {
+            switch try await attempt(task, target, loan, hands.lane) {
             case .sent(let step, let standing):
                 sent += 1
                 hands.dropFirst()
                 // As good as in doubt for the limits: the account is given back when it has been told.
-                if standing == .unheard { return true }
+                if standing == .unheard || standing == .givenBack { return true }
                 switch step.account {
                 // Who is to be written to instead waits for the account's own time: its check says until when.
                 case .keep where standing == .rests && !target.asMessage: return try await done(true)
@@ -252,6 +259,8 @@ public struct CampaignRunner: Sendable {
         case mayGoOn
         /// It may not do the same again now.
         case rests
+        /// The same, and it is in nobody's hands any more.
+        case givenBack
         /// account-manager could not be told.
         case unheard
     }
@@ -273,9 +282,10 @@ public struct CampaignRunner: Sendable {
     }
 
     private func attempt(
-        _ task: InviteTask, _ target: InviteTarget, _ lease: LeasedAccount, _ lane: String,
+        _ task: InviteTask, _ target: InviteTarget, _ loan: Loan, _ lane: String,
         isTest: Bool = false
     ) async throws -> AttemptEnd {
+        let lease = loan.account
         let action = task.action(for: target)
         let channel = action == .invite ? task.channel : nil
         if task.settings.inviteType == .inviteLink, task.settings.linkDelivery == .export {
@@ -289,16 +299,22 @@ public struct CampaignRunner: Sendable {
                     lease)
             }
         }
-        let verdict = try await metrics.step("check", time) {
-            try await manager.check(action, lease, channel: channel, reserve: true)
-        }
+        // Behind the end of its permit an action would stand in the ledger where it has not happened.
+        var latest = time.now + Self.permitLasts
         let permit: String?
-        switch verdict {
-        case .allowed(let given): permit = given
-        case .refused(_, let retryAt, _):
-            // Somebody who is to be written to waits for this kind of action, not for another account.
-            if target.asMessage, let retryAt { return .postponed(until: retryAt) }
-            return .accountDone
+        if let held = loan.takePermit(for: action, channel, at: time.now) {
+            (permit, latest) = (held, loan.askedAt + Self.permitLasts)
+        } else {
+            let verdict = try await metrics.step("check", time) {
+                try await manager.check(action, lease, channel: channel, reserve: true)
+            }
+            switch verdict {
+            case .allowed(let given): permit = given
+            case .refused(_, let retryAt, _):
+                // Somebody who is to be written to waits for this kind of action, not for another account.
+                if target.asMessage, let retryAt { return .postponed(until: retryAt) }
+                return .accountDone
+            }
         }
         func giveUp(_ end: AttemptEnd) async throws -> AttemptEnd {
             if let permit { try? await manager.release(permit: permit, of: lease) }
@@ -329,9 +345,10 @@ public struct CampaignRunner: Sendable {
         }
         do {
             let result = try await metrics.step("send", time) {
-                try await send(attempt, content, target, lease)
+                try await send(attempt, content, target, lease, notAfter: latest)
             }
-            let (step, standing) = try await conclude(attempt, result, target, task, lease)
+            let (step, standing) = try await conclude(
+                attempt, result, target, task, lease, givesBack: !isTest && !target.asMessage)
             return .sent(step, standing)
         } catch {
             throw Unsettled(cause: error)
@@ -343,11 +360,11 @@ public struct CampaignRunner: Sendable {
 
     /// Asks until there is an answer that says what happened, as long as that is not long.
     private func send(
-        _ attempt: InviteAttempt, _ content: SendOrder.Content, _ target: InviteTarget, _ lease: LeasedAccount
+        _ attempt: InviteAttempt, _ content: SendOrder.Content, _ target: InviteTarget,
+        _ lease: LeasedAccount,
+        notAfter latest: Timestamp
     ) async throws -> SendResult {
         let order = SendOrder(attemptID: attempt.id, content, to: target.person)
-        // Behind the end of its permit an action would stand in the ledger where it has not happened.
-        let latest = attempt.startedAt + Self.permitLasts
         var result = try await integration.send(order, from: lease, notAfter: latest)
         for pause in [Duration.milliseconds(200), .milliseconds(700)] {
             guard case .unknown = result, time.now < latest else { return result }
@@ -362,11 +379,12 @@ public struct CampaignRunner: Sendable {
         return result
     }
 
-    /// Records what happened, writes it down, and tells account-manager what befell its account.
+    /// Records what happened, writes it down, and tells account-manager what befell its account. With `givesBack`
+    /// an account that may not go on is given back as it is recorded.
     @discardableResult
     func conclude(
         _ attempt: InviteAttempt, _ result: SendResult, _ target: InviteTarget, _ task: InviteTask,
-        _ lease: LeasedAccount?, overriding override: NextStep? = nil
+        _ lease: LeasedAccount?, givesBack: Bool = false, overriding override: NextStep? = nil
     ) async throws -> (step: NextStep, account: AccountStanding) {
         let step =
             override
@@ -380,13 +398,14 @@ public struct CampaignRunner: Sendable {
         switch step.permit {
         case .record(let success):
             do {
-                let mayGoOn = try await metrics.step("record", time) {
+                let answer = try await metrics.step("record", time) {
                     try await manager.record(
                         attempt.action, account: attempt.accountID, user: attempt.userID,
                         channel: attempt.channel, success: success, permit: attempt.permitID,
-                        lease: attempt.leaseID, error: code)
+                        lease: attempt.leaseID, error: code,
+                        then: givesBack && step.account == .keep ? .releaseWhenResting : .keep)
                 }
-                if !mayGoOn { standing = .rests }
+                if !answer.mayGoOn { standing = answer.isReleased ? .givenBack : .rests }
             } catch is PeerError {
                 standing = .unheard
             }
@@ -426,6 +445,7 @@ public struct CampaignRunner: Sendable {
         case .excludeHere:
             var reason = "not_connected"
             if case .refused(let refusal, _, _, _) = result { reason = refusal.rawValue }
+            leftOut.forget(task)
             try await store.noteRight(
                 false, of: attempt.accountID, user: attempt.userID, in: task.community, reason: reason,
                 until: time.now + settings.rightsLast)
@@ -444,6 +464,7 @@ public struct CampaignRunner: Sendable {
                 error, message: "", seconds: seconds, account: lease.accountID, user: lease.userID)
             return .accountDone
         case .excludeHere:
+            leftOut.forget(task)
             try await store.noteRight(
                 false, of: lease.accountID, user: lease.userID, in: task.community,
                 reason: SendRefusal.adminRequired.rawValue, until: time.now + settings.rightsLast)
@@ -481,19 +502,30 @@ public struct CampaignRunner: Sendable {
     // MARK: - Accounts
 
     /// An account that may invite in this community; nil when the task has to wait, which is noted.
-    private func lease(for task: InviteTask, first: InviteTarget, _ lane: String) async throws
-        -> LeasedAccount?
-    {
+    private func loan(for task: InviteTask, first: InviteTarget, _ lane: String) async throws -> Loan? {
         let action = task.action(for: first)
+        let channel = action == .invite ? task.channel : nil
+        // A link that is handed out by other means counts nowhere.
+        let isCounted = task.settings.inviteType != .inviteLink || task.settings.linkDelivery != .export
         for _ in 0..<200 {
             let now = time.now
-            let out = try await store.exclusions(of: task.userID, in: task.community, at: now)
+            let recent = leftOut.recent(task, at: now)
+            let out: LeftOut
+            if let recent {
+                out = recent
+            } else {
+                out = try await store.exclusions(of: task.userID, in: task.community, at: now)
+                leftOut.note(out, task, at: now)
+            }
             let answer = try await metrics.step("allocate", time) {
                 try await manager.allocate(
-                    action == .invite ? .inviteCampaign : .messaging, for: task.userID,
-                    channel: action == .invite ? task.channel : nil, excluding: out.accounts)
+                    action == .invite ? .inviteCampaign : .messaging, for: task.userID, channel: channel,
+                    excluding: out.accounts, reserve: isCounted)
             }
             switch answer {
+            case .refused where recent != nil:
+                // One who was left out may be back.
+                leftOut.forget(task)
             case .refused(let refusal):
                 // What others that work on the same task hold is no reason to be told of: they say what there is
                 // to say when they are done.
@@ -506,13 +538,19 @@ public struct CampaignRunner: Sendable {
                 try await noteRefusal(refusal, out, task, at: now)
                 return nil
             case .granted(let lease):
-                guard task.needsAdministrator(for: first) else { return lease }
-                switch try await mayInvite(lease, task) {
-                case .yes: return lease
-                case .no: try await manager.release(lease)
-                case .never:
-                    try await manager.release(lease)
-                    return nil
+                let loan = Loan(lease, for: action, channel, askedAt: now)
+                guard task.needsAdministrator(for: first) else { return loan }
+                do {
+                    switch try await mayInvite(lease, task) {
+                    case .yes: return loan
+                    case .no: try await giveBack(loan)
+                    case .never:
+                        try await giveBack(loan)
+                        return nil
+                    }
+                } catch {
+                    try? await giveBack(loan)
+                    throw error
                 }
             }
         }
@@ -520,8 +558,7 @@ public struct CampaignRunner: Sendable {
     }
 
     private func noteRefusal(
-        _ refusal: AllocationRefusal, _ out: (accounts: [String], first: Timestamp?, reasons: Set<String>),
-        _ task: InviteTask, at now: Timestamp
+        _ refusal: AllocationRefusal, _ out: LeftOut, _ task: InviteTask, at now: Timestamp
     ) async throws {
         var waiting = Waiting(.noAccount, until: refusal.retryAt, detail: refusal.message)
         if refusal.reasons.isEmpty, let first = out.first {
@@ -542,9 +579,17 @@ public struct CampaignRunner: Sendable {
     /// Whether the account holds the right to invite here: known and fresh, or looked up now.
     private func mayInvite(_ lease: LeasedAccount, _ task: InviteTask) async throws -> Right {
         let now = time.now
-        let known = try await store.right(
+        if leftOut.mayInvite(lease.accountID, task, at: now) { return .yes }
+        if let known = try await store.right(
             of: lease.accountID, user: task.userID, in: task.community, at: now)
-        if known == true { return .yes }
+        {
+            guard known.mayInvite else {
+                leftOut.forget(task)
+                return .no
+            }
+            leftOut.note(lease.accountID, mayInviteUntil: known.until, task)
+            return .yes
+        }
         let verdict: AdminVerdict
         do {
             verdict = try await metrics.step("rights", time) {
@@ -593,6 +638,7 @@ public struct CampaignRunner: Sendable {
         log.info(
             "campaign.account-left-out",
             ["task": .int(task.id), "account": .id(lease.accountID), "reason": .id(reason)])
+        leftOut.forget(task)
         try await store.noteRight(
             false, of: lease.accountID, user: task.userID, in: task.community, reason: reason,
             until: time.now + duration)
@@ -644,7 +690,8 @@ public struct CampaignRunner: Sendable {
                 outcome.reason = SendRefusal.adminRequired.rawValue
                 outcome.message = SendRefusal.adminRequired.text
             } else {
-                switch try await attempt(task, target, lease, lane, isTest: true) {
+                let loan = Loan(lease, for: action, task.channel, askedAt: time.now)
+                switch try await attempt(task, target, loan, lane, isTest: true) {
                 case .sent(let step, let standing):
                     isFree = standing != .unheard && step.target != .inDoubt
                     if case .back(let reason, _) = step.target {
@@ -779,6 +826,36 @@ public struct CampaignRunner: Sendable {
                 try await store.verified(target, isMember: nil, at: time.now)
             }
         }
+    }
+}
+
+/// An account in a lane's hands, with the permit that came with it until it is used.
+private final class Loan {
+    let account: LeasedAccount
+    /// From then on at the latest its permit runs.
+    let askedAt: Timestamp
+    private let action: LimitedAction
+    private let channel: String?
+    private var permit: String?
+
+    init(_ account: LeasedAccount, for action: LimitedAction, _ channel: String?, askedAt: Timestamp) {
+        self.account = account
+        self.action = action
+        self.channel = channel
+        self.askedAt = askedAt
+        permit = account.permit
+    }
+
+    /// The permit, to be given back.
+    func takePermit() -> String? {
+        defer { permit = nil }
+        return permit
+    }
+
+    /// The permit, to be used: for what it was given, and while there is time for a send under it.
+    func takePermit(for action: LimitedAction, _ channel: String?, at now: Timestamp) -> String? {
+        guard action == self.action, channel == self.channel, now < askedAt + .seconds(60) else { return nil }
+        return takePermit()
     }
 }
 

@@ -206,7 +206,7 @@ extension InviteStore {
             // one's own: two who tried would wait for each other.
             let task: InviteTask =
                 try InviteTask(row).settings.isPaced
-                ? try transaction.lockedTask(attempt.taskID) : try transaction.sharedTask(attempt.taskID)
+                ? try transaction.heldTask(attempt.taskID) : try transaction.sharedTask(attempt.taskID)
             guard task.status == .inProgress || attempt.isTest else { return .stopped }
             if task.settings.isPaced, !attempt.isTest {
                 let today = task.settings.dayStart(at: now)
@@ -393,7 +393,7 @@ extension InviteStore {
         async throws
     {
         try await database.transaction { transaction in
-            let current = try transaction.lockedTask(task.id)
+            let current = try transaction.heldTask(task.id)
             guard current.status == .inProgress else { return }
             try transaction.run(
                 """
@@ -420,7 +420,18 @@ extension InviteStore {
     public func dueTasks(at now: Timestamp, limit: Int = 50) async throws -> [(
         id: Int64, priority: TaskPriority
     )] {
-        try await database.transaction { transaction in
+        // Asked several times a second by every worker, and hardly ever is there one.
+        let isAny = try await database.run(
+            """
+            SELECT EXISTS (SELECT 1 FROM invite_tasks WHERE status = 'in_progress' AND wake_at <= \(now))
+                OR EXISTS (SELECT 1 FROM invite_tasks
+                    WHERE status = 'pending' AND scheduled_at IS NOT NULL AND scheduled_at <= \(now)) AS is_any
+            """
+        ).first?.bool("is_any")
+        guard isAny == true else { return [] }
+        // A send that begins is no reason to pass its task over.
+        let skipHeld: StaticString = database.dialect == .postgres ? "FOR NO KEY UPDATE SKIP LOCKED" : ""
+        return try await database.transaction { transaction in
             for row in try transaction.run(
                 """
                 SELECT id, user_id FROM invite_tasks
@@ -436,7 +447,7 @@ extension InviteStore {
                 UPDATE invite_tasks SET wake_at = \(now + .minutes(1))
                 WHERE id IN (
                     SELECT id FROM invite_tasks WHERE status = 'in_progress' AND wake_at <= \(now)
-                    ORDER BY wake_at LIMIT \(limit) \(raw: transaction.dialect.skipLocked))
+                    ORDER BY wake_at LIMIT \(limit) \(raw: skipHeld))
                 RETURNING id, priority
                 """
             ).map { row in
@@ -595,31 +606,29 @@ extension InviteStore {
 
     /// Whether an account is known to hold the right; nil where that is to be looked up.
     public func right(of account: String, user: Int64, in community: String, at now: Timestamp) async throws
-        -> Bool?
+        -> (mayInvite: Bool, until: Timestamp)?
     {
         try await database.run(
             """
-            SELECT may_invite FROM invite_rights
+            SELECT may_invite, valid_until FROM invite_rights
             WHERE user_id = \(user) AND community = \(community) AND account_id = \(account)
                 AND valid_until > \(now)
             """
-        ).first?.bool("may_invite")
+        ).first.map { (try $0.bool("may_invite"), try $0.timestamp("valid_until")) }
     }
 
     /// When the first of those that are left out is looked at anew, and why they are out.
-    public func exclusions(of user: Int64, in community: String, at now: Timestamp) async throws
-        -> (accounts: [String], first: Timestamp?, reasons: Set<String>)
-    {
+    public func exclusions(of user: Int64, in community: String, at now: Timestamp) async throws -> LeftOut {
         let rows = try await database.run(
             """
             SELECT account_id, reason, valid_until FROM invite_rights
             WHERE user_id = \(user) AND community = \(community) AND valid_until > \(now)
                 AND may_invite = FALSE ORDER BY valid_until
             """)
-        return (
-            try rows.map { try $0.text("account_id") }, try rows.first?.timestamp("valid_until"),
-            Set(try rows.compactMap { try $0.optionalText("reason") })
-        )
+        return LeftOut(
+            accounts: try rows.map { try $0.text("account_id") },
+            first: try rows.first?.timestamp("valid_until"),
+            reasons: Set(try rows.compactMap { try $0.optionalText("reason") }))
     }
 
     public func noteRight(
@@ -638,9 +647,18 @@ extension InviteStore {
 }
 
 extension Transaction {
-    /// The task, which nobody changes until the end of the transaction.
+    /// The task, whose state nobody changes until the end of the transaction: who does locks it whole. What else is
+    /// noted of it, such as when to look again, waits for no send.
     fileprivate func sharedTask(_ id: Int64) throws -> InviteTask {
-        let lock: StaticString = dialect == .postgres ? "FOR SHARE" : ""
+        try task(id, dialect == .postgres ? "FOR KEY SHARE" : "")
+    }
+
+    /// The same, and nobody else holds it so.
+    fileprivate func heldTask(_ id: Int64) throws -> InviteTask {
+        try task(id, dialect == .postgres ? "FOR NO KEY UPDATE" : "")
+    }
+
+    private func task(_ id: Int64, _ lock: StaticString) throws -> InviteTask {
         guard let row = try run("SELECT * FROM invite_tasks WHERE id = \(id) \(raw: lock)").first else {
             throw InviteError.unknownTask
         }
