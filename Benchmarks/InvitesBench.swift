@@ -28,7 +28,7 @@ extension Benchmark {
     static let invites = Benchmark(
         name: "invites", summary: "campaigns end to end over real servers, people a second"
     ) { report in
-        let ground = try await InvitesGround.open(accounts: 500)
+        let ground = try await InvitesGround.open(accounts: 1000)
         do {
             try await ground.measure(report)
         } catch {
@@ -74,7 +74,7 @@ private struct InvitesGround: Sendable {
         let world = SandboxWorld(
             // Every fifth account has a password, a few cannot be connected at all.
             WorldOptions(
-                seed: 3, people: 40_000, accounts: accounts * 2, communities: 0, strictness: .off,
+                seed: 3, people: 60_000, accounts: accounts * 2, communities: 0, strictness: .off,
                 isOdd: false, start: time.now), time: time)
         let (managerPort, integrationPort) = (try Loopback.freePort(), try Loopback.freePort())
         let environment: @Sendable (String, [String: String]) -> [String: String] = { name, more in

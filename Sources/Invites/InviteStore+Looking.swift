@@ -117,12 +117,14 @@ extension InviteStore {
         }
     }
 
-    /// Asks that a task be looked at now.
+    /// Asks that a task be looked at now. Where that is going to be anyhow nothing is written: lanes come to an end
+    /// all at once, and each would wait until the one before is on the disk.
     public func wake(_ task: Int64, at now: Timestamp) async throws {
+        let soon = now + .milliseconds(20)
         try await database.run(
             """
             UPDATE invite_tasks SET wake_at = \(now), wish = wish + 1
-            WHERE id = \(task) AND status = 'in_progress'
+            WHERE id = \(task) AND status = 'in_progress' AND (wake_at IS NULL OR wake_at > \(soon))
             """)
     }
 
