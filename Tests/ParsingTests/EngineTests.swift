@@ -1,9 +1,64 @@
 import Core
 import Storage
+import Synchronization
 import TestServers
 import Testing
 
 @testable import Parsing
+
+@Suite struct `A parse` {
+    /// The next page is asked for while one is written: never one twice, and none behind the end.
+    @Test(arguments: [nil, 90] as [Int64?])
+    func `asks for each page once`(limit: Int64?) async throws {
+        try await Engine.sqlite.withStore { store, _ in
+            var config = ParseConfig()
+            config.messageLimit = limit
+            try await store.make("t", .normal, .messages, config, at: SystemTime().now)
+            let task = try #require(try await store.claim("one", by: "w", at: SystemTime().now))
+            var village = Village()
+            village.messages = (1...200).reversed().map { message($0, by: $0 % 7 + 1) }
+            let adapter = VillageAdapter(village: village)
+            #expect(try await engine(store, adapter).work(on: task) == .completed)
+            let pages = Int(limit ?? 200).quotientAndRemainder(dividingBy: 20)
+            let cursors = (0..<pages.quotient + pages.remainder.signum()).map {
+                $0 == 0 ? nil : String($0 * 20)
+            }
+            #expect(adapter.asked.withLock { $0 } == [nil] + cursors)
+            #expect(try await store.task("t", of: 1).counts.messages == limit ?? 200)
+        }
+    }
+
+    /// The first requests go out as fast as they may follow each other; in the long run the minute binds.
+    @Test func `tells no end that its speed does not allow`() async throws {
+        try await Engine.sqlite.withStore { store, _ in
+            var config = ParseConfig()
+            config.speed = .fast
+            try await store.make("t", .normal, .messages, config)
+            let claimed = try #require(try await store.claim("one", by: "w", at: noon))
+            let task = try await store.begin(claimed, with: lease(), at: noon)
+            var village = Village()
+            village.messages = (1...9_000).reversed().map { message($0, by: 1) }
+            var course = task.course
+            for _ in 0..<2 {
+                let request = try #require(course.next(task.link, config, size: 50, pages: 1))
+                _ = try course.take(village.page(request), of: request, .messages, config)
+            }
+            let read = try await store.save(
+                Course.Harvest(), course, of: task, active: .milliseconds(200), at: noon)
+            // 180 requests, ninety a minute.
+            let left = try #require(read.progress.remaining)
+            #expect(left > .seconds(118) && left < .seconds(122), "\(left)")
+        }
+    }
+}
+
+private let noon = Timestamp(seconds: 1_756_036_800)
+
+private func engine(_ store: ParseStore, _ adapter: VillageAdapter) -> ParseEngine {
+    ParseEngine(
+        store: store, adapters: [adapter], lender: EndlessLender(), rhythm: .unlimited(size: 20, pages: 1),
+        time: SystemTime(), random: SystemRandom(), log: .silent)
+}
 
 /// Pages are not waited for on the disk, so a database that dies takes the last ones with it, and a worker that
 /// lives on believes they are there.
@@ -20,9 +75,7 @@ struct `A parse whose database dies under it` {
         var village = Village()
         let count = 8_000
         village.messages = (1...count).reversed().map { message($0, by: $0 * 7919 % 300 + 1) }
-        let engine = ParseEngine(
-            store: store, adapters: [VillageAdapter(village: village)], lender: EndlessLender(),
-            rhythm: .unlimited(size: 20, pages: 1), time: time, random: SystemRandom(), log: .silent)
+        let engine = engine(store, VillageAdapter(village: village))
         async let outcome = engine.work(on: task)
         for part in 1...2 {
             while true {
@@ -54,13 +107,19 @@ struct `A parse whose database dies under it` {
     }
 }
 
-private struct VillageAdapter: PlatformAdapter {
+private final class VillageAdapter: PlatformAdapter {
     let platform = Platform.telegram
-    let village: Village
+    private let village: Village
+    /// Where each page that was asked for began.
+    let asked = Mutex<[String?]>([])
+
+    init(village: Village) { self.village = village }
+
     func community(_ written: String) -> CommunityLink? { CommunityLink(written) }
     func cost(of request: ReadingRequest) -> Int { 1 }
     func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) -> ReadingPage {
-        village.page(request)
+        asked.withLock { $0.append(request.cursor) }
+        return village.page(request)
     }
 }
 
