@@ -18,13 +18,41 @@ import Testing
             var village = Village()
             village.messages = (1...200).reversed().map { message($0, by: $0 % 7 + 1) }
             let adapter = VillageAdapter(village: village)
-            #expect(try await engine(store, adapter).work(on: task) == .completed)
+            #expect(try await reader(store, adapter).work(on: task) == .completed)
             let pages = Int(limit ?? 200).quotientAndRemainder(dividingBy: 20)
             let cursors = (0..<pages.quotient + pages.remainder.signum()).map {
                 $0 == 0 ? nil : String($0 * 20)
             }
             #expect(adapter.asked.withLock { $0 } == [nil] + cursors)
             #expect(try await store.task("t", of: 1).counts.messages == limit ?? 200)
+        }
+    }
+
+    /// What the worker remembers of the people is not true any more then.
+    @Test(arguments: Engine.available)
+    func `goes on when somebody is erased from what it has read`(engine: Engine) async throws {
+        try await engine.withStore { store, _ in
+            try await store.make("t", .normal, .messages, at: SystemTime().now)
+            let task = try #require(try await store.claim("one", by: "w", at: SystemTime().now))
+            var village = Village()
+            village.messages = (1...400).reversed().map { message($0, by: $0 % 7 + 1) }
+            let adapter = VillageAdapter(village: village) { cursor in
+                if cursor == "200" { _ = try await store.erase(person: "3", of: 1) }
+            }
+            #expect(try await reader(store, adapter).work(on: task) == .completed)
+            let done = try await store.task("t", of: 1)
+            #expect(done.counts.messages == 400)
+            let messages = try await store.messages(of: done, ResultQuery(), at: .after(0), limit: 500)
+            #expect(
+                messages.filter { $0.authorID != "3" }.map(\.platformID)
+                    == village.messages.filter { $0.author?.platformID != "3" }.map(\.platformID))
+            let people = try await store.people(of: done, ResultQuery(), at: .after(0), limit: 100)
+            #expect(Set(people.map(\.platformID)) == Set((1...7).map { String($0) }))
+            for person in people {
+                let theirs = messages.filter { $0.authorID == person.platformID }
+                #expect(person.messageCount == Int64(theirs.count), "\(person.platformID)")
+                #expect(person.lastSeen == theirs.first?.sentAt)
+            }
         }
     }
 
@@ -54,7 +82,7 @@ import Testing
 
 private let noon = Timestamp(seconds: 1_756_036_800)
 
-private func engine(_ store: ParseStore, _ adapter: VillageAdapter) -> ParseEngine {
+private func reader(_ store: ParseStore, _ adapter: VillageAdapter) -> ParseEngine {
     ParseEngine(
         store: store, adapters: [adapter], lender: EndlessLender(), rhythm: .unlimited(size: 20, pages: 1),
         time: SystemTime(), random: SystemRandom(), log: .silent)
@@ -75,7 +103,7 @@ struct `A parse whose database dies under it` {
         var village = Village()
         let count = 8_000
         village.messages = (1...count).reversed().map { message($0, by: $0 * 7919 % 300 + 1) }
-        let engine = engine(store, VillageAdapter(village: village))
+        let engine = reader(store, VillageAdapter(village: village))
         async let outcome = engine.work(on: task)
         for part in 1...2 {
             while true {
@@ -110,14 +138,21 @@ struct `A parse whose database dies under it` {
 private final class VillageAdapter: PlatformAdapter {
     let platform = Platform.telegram
     private let village: Village
+    private let before: @Sendable (String?) async throws -> Void
     /// Where each page that was asked for began.
     let asked = Mutex<[String?]>([])
 
-    init(village: Village) { self.village = village }
+    init(village: Village, before: @escaping @Sendable (String?) async throws -> Void = { _ in }) {
+        self.village = village
+        self.before = before
+    }
 
     func community(_ written: String) -> CommunityLink? { CommunityLink(written) }
     func cost(of request: ReadingRequest) -> Int { 1 }
-    func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) -> ReadingPage {
+    func read(_ request: ReadingRequest, with lease: AccountLease, for user: Int64) async throws
+        -> ReadingPage
+    {
+        try await before(request.cursor)
         asked.withLock { $0.append(request.cursor) }
         return village.page(request)
     }
