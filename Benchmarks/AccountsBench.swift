@@ -100,7 +100,7 @@ private struct AccountsGround: Sendable {
             "allocate and release, 16 callers", unit: "cycles a second", target: 0.5,
             ours: {
                 try await report.callsPerSecond(callers: 16, for: .seconds(3)) { _ in
-                    let granted = try await manager.allocate(wish(1), at: time.now)
+                    let granted = try await manager.allocate(wish(1), at: time.now).account
                     try await manager.release(
                         granted.id, owner: nil, lease: granted.lease?.id, by: "bench", stats: UsageStats(),
                         at: time.now)
@@ -240,7 +240,7 @@ private struct AccountsGround: Sendable {
         var times: [Double] = []
         for round in 0..<1_100 {
             let start = time.uptime
-            let granted = try await manager.allocate(wish(user), at: time.now)
+            let granted = try await manager.allocate(wish(user), at: time.now).account
             if round >= 100 { times.append((time.uptime - start).inSeconds * 1000) }
             try await manager.release(
                 granted.id, owner: nil, lease: granted.lease?.id, by: "bench", stats: UsageStats(),

@@ -52,6 +52,7 @@ struct AllocateForm: JSONDecodable {
     let channel: ChannelKey?
     let excluded: Set<AccountID>
     let duration: Duration
+    let reserves: Bool
 
     init(from fields: inout Fields) {
         user = fields.int("user_id", in: 1 ... .max)
@@ -73,12 +74,13 @@ struct AllocateForm: JSONDecodable {
         }
         self.excluded = excluded
         duration = .minutes(fields.int("timeout_minutes", in: 1...240, default: 30))
+        reserves = fields.bool("reserve", default: false)
     }
 
     var wish: Acquire {
         Acquire(
             user: user, purpose: purpose, service: service, channel: channel, preferred: preferred,
-            excluded: excluded, duration: duration)
+            excluded: excluded, duration: duration, reserves: reserves)
     }
 }
 
@@ -156,6 +158,7 @@ struct RecordForm: JSONDecodable {
     let errorType: String?
     let lease: String?
     let service: String?
+    let leaseAfter: LeaseAfterRecord
 
     init(from fields: inout Fields) {
         action = readAction(&fields)
@@ -165,6 +168,12 @@ struct RecordForm: JSONDecodable {
         errorType = fields.optionalString("error_type", length: 1...200)
         lease = fields.optionalString("lease_id", length: 1...100)
         service = fields.optionalString("service_name", length: 1...100)
+        leaseAfter = fields.choice("lease", default: .keep)
+        if leaseAfter != .keep, lease == nil {
+            fields.fail(
+                "lease_id", "missing",
+                .init("Which lease is to be given back?", "Какую аренду вернуть?"))
+        }
     }
 }
 

@@ -17,16 +17,17 @@ struct LeaseRoutes: Sendable {
         let form = try await request.decode(AllocateForm.self)
         try request.requireAccess(to: form.user)
         let now = time.now
-        let account = try await manager.allocate(form.wish, at: now)
+        let (account, permit) = try await manager.allocate(form.wish, at: now)
         guard let lease = account.lease else { throw LeaseError.notHeld }
         let limits = account.candidate.limits
         return .json(
-            [
+            JSONValue.object(present: [
                 "account_id": .string(account.id.description), "user_id": .int(account.user),
                 "phone": .string(account.phone), "purpose": .string(form.purpose.rawValue),
                 "allocated_by": .string(lease.service), "allocated_at": lease.grantedAt.json,
                 "expires_at": lease.expiresAt.json, "lease_id": .string(lease.id),
                 "fencing_token": .int(lease.fencingToken),
+                "permit_id": permit.map { .string($0.id) }, "permit_expires_at": permit?.expiresAt.json,
                 "limits": [
                     "daily_invite_limit": JSONValue(account.candidate.allowance(.invite).daily(on: now.day)),
                     "daily_message_limit": JSONValue(
@@ -43,7 +44,7 @@ struct LeaseRoutes: Sendable {
                     "used_messages_today": JSONValue(account.used(.message, on: now.day)),
                     "contacts_today": JSONValue(account.used(.addContact, on: now.day)),
                 ],
-            ] as JSONValue)
+            ]))
     }
 
     func release(_ request: Request) async throws -> Response {

@@ -48,12 +48,13 @@ struct LimitRoutes: Sendable {
             form.action, into: form.channel, success: form.success, error: form.errorType,
             permit: form.permit,
             lease: form.lease, service: request.actor(form.service))
-        let (isNew, stored) = try await manager.record(account, owner: try request.owner, report, at: now)
-        let verdict = stored.candidate.verdict(form.action, into: form.channel, at: now)
+        let done = try await manager.record(
+            account, owner: try request.owner, report, then: form.leaseAfter, at: now)
+        let verdict = done.verdict
         let usage = verdict.json["checks"]?.objectValue?.filter { $0.name != "status" } ?? []
         return .json(
             [
-                "recorded": true, "already_recorded": .bool(!isNew),
+                "recorded": true, "already_recorded": .bool(!done.isNew), "released": .bool(done.isReleased),
                 "account_id": .string(account.description),
                 "action_type": .string(form.action.rawValue), "allowed": .bool(verdict.allowed),
                 "usage": .object(usage),

@@ -61,8 +61,7 @@ private struct IntegrationWiring {
         let sendRoutes = SendRoutes(
             desk: SendDesk(
                 store: sends, sessions: sessions, resolver: resolver, errands: errands, gate: gate,
-                time: time,
-                log: log),
+                journal: journal, time: time, log: log),
             accounts: accounts, sessions: sessions, resolver: resolver, peers: context.peers,
             journal: journal, time: time,
             random: random)

@@ -65,17 +65,24 @@ struct Journal: Sendable {
         _ details: JSONValue = [:],
         _ duration: Duration = .zero
     ) async {
-        operations[action.rawValue, status.rawValue].increment()
-        if let code { errors[action.rawValue, code].increment() }
-        let now = time.now
-        let entry = LogEntry(
-            id: UniqueID(at: now, random), userID: subject.user, accountID: subject.account, action: action,
-            status: status, errorCode: code, details: details, requestID: subject.requestID,
-            duration: duration, at: now)
         do {
-            try await store.write(entry)
+            try await store.write(entry(action, status, subject, code: code, details, duration))
         } catch {
             log.error("journal.not-written", ["action": .id(action.rawValue), "error": .error(error)])
         }
+    }
+
+    /// An operation, counted, for whoever writes its line together with something else.
+    func entry(
+        _ action: Action, _ status: LogEntry.Status, _ subject: Subject, code: String? = nil,
+        _ details: JSONValue = [:], _ duration: Duration
+    ) -> LogEntry {
+        operations[action.rawValue, status.rawValue].increment()
+        if let code { errors[action.rawValue, code].increment() }
+        let now = time.now
+        return LogEntry(
+            id: UniqueID(at: now, random), userID: subject.user, accountID: subject.account, action: action,
+            status: status, errorCode: code, details: details, requestID: subject.requestID,
+            duration: duration, at: now)
     }
 }

@@ -15,6 +15,7 @@ struct SendWish: Sendable {
     let name: String
     /// Nothing is begun later.
     let notAfter: Timestamp?
+    let subject: Journal.Subject
 
     /// A caller that slept through its permit must not act on it.
     func checkInTime(_ now: Timestamp) throws(SendFailure) {
@@ -37,6 +38,7 @@ struct SendDesk: Sendable {
     let resolver: Resolver
     let errands: Errands
     let gate: Gate
+    let journal: Journal
     let time: any TimeSource
     let log: Log
     let turns = Turns<String>()
@@ -45,6 +47,11 @@ struct SendDesk: Sendable {
         let outcome: SendOutcome
         /// Somebody had asked for the same attempt before.
         let isRepeated: Bool
+        /// Whether it stands in the log already.
+        var isNoted: Bool {
+            if case .failed(let failure) = outcome, failure.code == .inDoubt { return false }
+            return !isRepeated
+        }
     }
 
     /// Throws `IntegrationError`, and `SendFailure` where nothing went out and the same attempt may be made
@@ -84,7 +91,19 @@ struct SendDesk: Sendable {
         }
     }
 
+    /// What the log says of an attempt.
+    private func line(of outcome: SendOutcome, _ wish: SendWish, _ duration: Duration) -> LogEntry {
+        switch outcome {
+        case .sent: journal.entry(Action(wish.attempt.kind), .success, wish.subject, [:], duration)
+        case .failed(let failure):
+            journal.entry(
+                Action(wish.attempt.kind), .error, wish.subject, code: failure.code.rawValue, [:],
+                duration)
+        }
+    }
+
     private func carryOut(_ wish: SendWish, _ account: LinkedAccount) async throws -> SendOutcome {
+        let start = time.uptime
         let outcome: SendOutcome
         do {
             outcome = try await sessions.with(account) { client in try await act(wish, client) }
@@ -105,7 +124,9 @@ struct SendDesk: Sendable {
             throw failure
         case .failed(let failure) where failure.code == .inDoubt: try await store.doubt(wish.attempt)
         default:
-            try await store.finishUse(wish.attempt, with: outcome, at: time.now)
+            try await store.finishUse(
+                wish.attempt, with: outcome, noting: line(of: outcome, wish, time.uptime - start),
+                at: time.now)
         }
         return outcome
     }

@@ -47,10 +47,10 @@ struct SendRoutes: Sendable {
                 target.username, target.phone, target.userID.map(String.init), form.group, form.message,
                 form.name,
             ], fencingToken: form.fencingToken)
+        let subject = try Journal.Subject(request, account: account.id)
         let wish = SendWish(
             attempt: attempt, target: target, group: form.group, text: form.message, name: form.name,
-            notAfter: form.notAfter)
-        let subject = try Journal.Subject(request, account: account.id)
+            notAfter: form.notAfter, subject: subject)
         let answer: SendDesk.Answer
         do {
             if form.isWithdrawal {
@@ -75,11 +75,15 @@ struct SendRoutes: Sendable {
         let details: JSONValue = answer.isRepeated ? ["repeated": true] : [:]
         switch answer.outcome {
         case .failed(let failure):
-            await journal.write(
-                Action(form.kind), .error, subject, code: failure.code.rawValue, details, duration)
+            if !answer.isNoted {
+                await journal.write(
+                    Action(form.kind), .error, subject, code: failure.code.rawValue, details, duration)
+            }
             throw failure.problem(about: target.name, in: request.language)
         case .sent(let sent):
-            await journal.write(Action(form.kind), .success, subject, details, duration)
+            if !answer.isNoted {
+                await journal.write(Action(form.kind), .success, subject, details, duration)
+            }
             return .json(
                 [
                     "status": "success", "message_id": JSONValue(sent.messageID), "sent_at": sent.at.json,

@@ -54,10 +54,14 @@ public struct AccountManager: Sendable {
 
     // MARK: - Leases
 
-    public func allocate(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount {
+    public func allocate(_ wish: Acquire, at now: Timestamp) async throws -> (
+        account: StoredAccount, permit: Permit?
+    ) {
         do {
-            let account = try await store.acquire(wish, at: now)
+            let (account, permit) = try await store.acquiring(wish, at: now)
             views.databaseAnswered()
+            // Where its record looks for it.
+            if permit != nil { await views.put(account, at: now) }
             metrics.allocations[wish.purpose.rawValue, "granted"].increment()
             metrics.leaseWait[wish.purpose.rawValue].observe(metrics.waits.granted(wish, at: now))
             if let lease = account.lease {
@@ -73,7 +77,7 @@ public struct AccountManager: Sendable {
                             "channel": wish.channel.map { .string($0.description) },
                         ]), at: now))
             }
-            return account
+            return (account, permit)
         } catch let refusal as NoAccountAvailable {
             metrics.allocations[wish.purpose.rawValue, "refused"].increment()
             metrics.waits.refused(wish, at: now)
@@ -116,19 +120,25 @@ public struct AccountManager: Sendable {
             if answer.surplus > 0 { await views.drop([account]) }
         }
         views.databaseAnswered()
-        await views.unleased(account, released)
-        log.debug("lease.released", ["account": .id(account), "service": .text(service)])
+        await noteReleased(released, of: account, user: user, stats, at: now)
+        if let error { _ = try await handle(error, of: account, owner: owner, by: service, at: now) }
+        return true
+    }
+
+    private func noteReleased(
+        _ lease: Lease, of account: AccountID, user: Int64, _ stats: UsageStats, at now: Timestamp
+    ) async {
+        await views.unleased(account, lease)
+        log.debug("lease.released", ["account": .id(account), "service": .text(lease.service)])
         events.note(
             AccountEvent(
                 user: user, account: account, "account_released",
                 [
-                    "service": .string(service), "lease_id": .string(released.id),
+                    "service": .string(lease.service), "lease_id": .string(lease.id),
                     "invites_sent": JSONValue(stats.invitesSent),
                     "messages_sent": JSONValue(stats.messagesSent),
                     "contacts_added": JSONValue(stats.contactsAdded),
                 ], at: now))
-        if let error { _ = try await handle(error, of: account, owner: owner, by: service, at: now) }
-        return true
     }
 
     // MARK: - Check, reserve, record
@@ -197,25 +207,50 @@ public struct AccountManager: Sendable {
         return (answer.verdict, answer.permit)
     }
 
-    /// States an attempt. False when it was stated before.
+    /// What stating an attempt has come to.
+    public struct Recorded: Sendable {
+        /// False when it was stated before.
+        public let isNew: Bool
+        public let account: StoredAccount
+        /// Whether the account may do the same again now.
+        public let verdict: Verdict
+        /// Whether the lease of the report is over now.
+        public let isReleased: Bool
+    }
+
+    /// States an attempt, and gives its lease back where that is wanted: never before it stands in the ledger.
     public func record(
-        _ account: AccountID, owner: Int64?, _ report: Report, at now: Timestamp
-    ) async throws -> (isNew: Bool, account: StoredAccount) {
+        _ account: AccountID, owner: Int64?, _ report: Report, then lease: LeaseAfterRecord = .keep,
+        at now: Timestamp
+    ) async throws -> Recorded {
         if let known = await views.take(account, at: now), owner == nil || owner == known.user,
-            let done = try await recordQuickly(report, known, at: now)
+            let done = try await recordQuickly(report, known, then: lease, at: now)
         {
             count(report)
-            return (true, done)
+            return done
         }
         let answer = try await store.recording(account, owner: owner, report, at: now)
         await finished(answer.account, report.action, at: now)
         if answer.isNew { count(report) }
-        return answer
+        let verdict = answer.account.candidate.verdict(report.action, into: report.channel, at: now)
+        var isReleased = false
+        if let id = report.lease, lease.isReleased(after: verdict) {
+            do {
+                try await release(
+                    account, owner: owner, lease: id, by: report.service, stats: UsageStats(), at: now)
+                isReleased = true
+            } catch LeaseError.notHeld {
+                // Somebody else has the account by now: there is nothing to give back.
+                isReleased = true
+            }
+        }
+        return Recorded(
+            isNew: answer.isNew, account: answer.account, verdict: verdict, isReleased: isReleased)
     }
 
     private func recordQuickly(
-        _ report: Report, _ known: StoredAccount, at now: Timestamp
-    ) async throws -> StoredAccount? {
+        _ report: Report, _ known: StoredAccount, then lease: LeaseAfterRecord, at now: Timestamp
+    ) async throws -> Recorded? {
         var after = known
         after.prune(at: now)
         var moment = now
@@ -229,9 +264,17 @@ public struct AccountManager: Sendable {
         }
         let record = after.count(report, at: moment, now: now)
         after.revision += 1
-        guard try await store.write(record, report, from: known, to: after, at: now) else { return nil }
+        let verdict = after.candidate.verdict(report.action, into: report.channel, at: now)
+        let release = lease.isReleased(after: verdict) ? report.lease : nil
+        let written = try await store.write(
+            record, report, from: known, to: after, releasing: release, at: now)
+        guard let written else { return nil }
         await finished(after, report.action, at: now)
-        return after
+        if let lease = written.released {
+            await noteReleased(lease, of: known.id, user: known.user, UsageStats(), at: now)
+        }
+        return Recorded(
+            isNew: true, account: after, verdict: verdict, isReleased: written.released != nil)
     }
 
     private func finished(_ account: StoredAccount, _ action: ActionType, at now: Timestamp) async {

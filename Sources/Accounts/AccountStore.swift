@@ -35,11 +35,13 @@ public struct Acquire: Sendable {
     public var preferred: AccountID?
     public var excluded: Set<AccountID>
     public var duration: Duration
+    /// Whether a permit for the first action is taken with the lease.
+    public var reserves: Bool
 
     public init(
         user: Int64, purpose: Purpose, service: String, channel: ChannelKey? = nil,
         preferred: AccountID? = nil,
-        excluded: Set<AccountID> = [], duration: Duration = Lease.duration
+        excluded: Set<AccountID> = [], duration: Duration = Lease.duration, reserves: Bool = false
     ) {
         self.user = user
         self.purpose = purpose
@@ -48,6 +50,31 @@ public struct Acquire: Sendable {
         self.preferred = preferred
         self.excluded = excluded
         self.duration = duration
+        self.reserves = reserves
+    }
+
+    /// The permit that goes with the lease, where one is wanted and the purpose has something to count.
+    func permit(_ id: String, for account: AccountID, at now: Timestamp) -> Permit? {
+        guard reserves, let action = purpose.action else { return nil }
+        return Permit(
+            id: id, account: account, action: action, channel: action == .invite ? channel : nil,
+            reservedAt: now)
+    }
+}
+
+/// What becomes of the lease when an attempt is stated.
+public enum LeaseAfterRecord: String, Sendable, CaseIterable {
+    case keep
+    /// Given back, unless the account may do the same again now.
+    case releaseWhenResting = "release_when_resting"
+    case release
+
+    func isReleased(after verdict: Verdict) -> Bool {
+        switch self {
+        case .keep: false
+        case .releaseWhenResting: !verdict.allowed
+        case .release: true
+        }
     }
 }
 

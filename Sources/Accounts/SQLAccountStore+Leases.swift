@@ -11,14 +11,22 @@ private let window: StaticString = "64"
 
 extension SQLAccountStore {
     public func acquire(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount {
+        try await acquiring(wish, at: now).account
+    }
+
+    /// The lease, and with it the permit for the first action where one is wanted: who asks for both at once
+    /// never has an account that refuses it.
+    func acquiring(_ wish: Acquire, at now: Timestamp) async throws -> (
+        account: StoredAccount, permit: Permit?
+    ) {
         guard Lease.durations.contains(wish.duration) else { throw LeaseError.durationOutOfRange }
         if wish.preferred == nil, let granted = try await acquireAtOnce(wish, at: now) { return granted }
         // Others may take the whole window between our choosing and our taking; then there is a next one.
         for _ in 0..<8 {
-            let id = uuid(random)
+            let (id, permit) = (uuid(random), uuid(random))
             let rampUp = rampUp
             let granted = try await database.transaction { transaction in
-                try transaction.acquire(wish, id: id, rampUp, at: now)
+                try transaction.acquire(wish, id: id, permit: permit, rampUp, at: now)
             }
             if let granted { return granted }
             let refused = try await refusal(of: wish, at: now)
@@ -28,17 +36,24 @@ extension SQLAccountStore {
     }
 
     /// The usual case in one statement: the best account is really free. Nil when there is more to it.
-    private func acquireAtOnce(_ wish: Acquire, at now: Timestamp) async throws -> StoredAccount? {
+    private func acquireAtOnce(
+        _ wish: Acquire, at now: Timestamp
+    ) async throws -> (account: StoredAccount, permit: Permit?)? {
         guard database.dialect == .postgres else { return nil }
         let reach = min(now.day.start, now - .hours(1))
-        let id = uuid(random)
-        let row = try await database.run(
-            database.dialect.claimKnowing(wish, id: id, from: reach, at: now)
+        let (id, permitID) = (uuid(random), uuid(random))
+        let row = try await database.gather(
+            database.dialect.claimKnowing(wish, id: id, permit: permitID, from: reach, at: now)
         ).first
         guard let row else { return nil }
-        if let session = try row.claimed(rampUp, from: reach, at: now) {
-            guard let action = wish.purpose.action else { return session }
-            if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
+        if var session = try row.claimed(rampUp, from: reach, at: now) {
+            guard let action = wish.purpose.action else { return (session, nil) }
+            if session.candidate.verdict(action, into: wish.channel, at: now).allowed {
+                let permit = wish.permit(permitID, for: session.id, at: now)
+                // Its revision is the row's already.
+                if let permit { session.note(permit) }
+                return (session, permit)
+            }
         }
         // What the index says may be older than a tightened limit: it is put right, and others are looked at.
         let account = try row.account("id")
@@ -46,6 +61,10 @@ extension SQLAccountStore {
         try await database.transaction { transaction in
             var session = try transaction.session(account, rampUp, locking: true)
             guard session.lease?.id == id else { return }
+            if wish.reserves {
+                try transaction.run(
+                    "UPDATE account_permits SET state = 'released' WHERE id = \(permitID) AND state = 'open'")
+            }
             _ = session.candidate.leases.end()
             try transaction.saveLease(session)
             guard let action = wish.purpose.action else { return }
@@ -201,8 +220,8 @@ extension Transaction {
     /// Claims the preferred account or the best, and asks the rules whether it is really free: what the index
     /// says may be older than a tightened limit. One that is not is put right and passed over.
     fileprivate func acquire(
-        _ wish: Acquire, id: String, _ rampUp: RampUp, at now: Timestamp
-    ) throws -> StoredAccount? {
+        _ wish: Acquire, id: String, permit: String, _ rampUp: RampUp, at now: Timestamp
+    ) throws -> (account: StoredAccount, permit: Permit?)? {
         var wish = wish
         let limits = try Limits.stored(
             run(
@@ -219,8 +238,12 @@ extension Transaction {
             if claimed == nil { claimed = try claim(wish, "TRUE", id: id, limits, rampUp, at: now) }
             guard var session = claimed else { return nil }
             try loadUsage(&session, ActionType.allCases, at: now)
-            guard let action = wish.purpose.action else { return session }
-            if session.candidate.verdict(action, into: wish.channel, at: now).allowed { return session }
+            guard let action = wish.purpose.action else { return (session, nil) }
+            if session.candidate.verdict(action, into: wish.channel, at: now).allowed {
+                let permit = wish.permit(permit, for: session.id, at: now)
+                if let permit { try hold(permit, for: &session, lease: id, by: wish.service) }
+                return (session, permit)
+            }
             // The token was spent, which does no harm; the lease was never anybody's.
             _ = session.candidate.leases.end()
             try saveLease(session)
@@ -248,9 +271,11 @@ extension Dialect {
     /// One statement, so that no other holder comes between choosing an account and taking it.
     func claim(_ wish: Acquire, _ condition: SQL, _ channel: SQL, id: String, at now: Timestamp) -> SQL {
         let freeAt = wish.purpose.freeAt
+        let columns: StaticString = self == .postgres ? "id, revision" : "id"
+        let taken: StaticString = wish.reserves && self == .postgres ? ", revision = revision + 1" : ""
         let best: SQL = """
-            SELECT id FROM (
-                SELECT id, CASE WHEN usage_day >= \(now.day.number) THEN \(raw: wish.purpose.used) ELSE 0 END AS used,
+            SELECT \(raw: columns) FROM (
+                SELECT \(raw: columns), CASE WHEN usage_day >= \(now.day.number) THEN \(raw: wish.purpose.used) ELSE 0 END AS used,
                     error_count AS errors, COALESCE(last_used_at, 0) AS last_used
                 FROM telegram_sessions
                 WHERE user_id = \(wish.user) AND is_active AND \(raw: freeAt) <= \(now) AND locked_until <= \(now)
@@ -261,20 +286,22 @@ extension Dialect {
         return """
             UPDATE telegram_sessions
             SET locked = TRUE, locked_by = \(wish.service), locked_at = \(now),
-                locked_until = \(now + wish.duration), lease_id = \(id), fencing_token = fencing_token + 1
+                locked_until = \(now + wish.duration), lease_id = \(id), fencing_token = fencing_token + 1 \(raw: taken)
             WHERE id = (\(firstFree(of: best, freeAt, at: now)))
             """
     }
 
     /// The first of these that nobody has taken meanwhile. PostgreSQL goes through them one by one and locks
-    /// the one it takes, so that of sixty-four only that one is looked up again.
+    /// the one it takes, so that of sixty-four only that one is looked up again. One that has changed since the
+    /// statement began is passed over: what the statement sees of its permits may be older than the change.
     private func firstFree(of best: SQL, _ freeAt: StaticString, at now: Timestamp) -> SQL {
         switch self {
         case .postgres:
             """
             SELECT taken.id FROM (\(best)) AS best CROSS JOIN LATERAL (
                 SELECT id FROM telegram_sessions
-                WHERE id = best.id AND locked_until <= \(now) AND \(raw: freeAt) <= \(now)
+                WHERE id = best.id AND revision = best.revision AND locked_until <= \(now)
+                    AND \(raw: freeAt) <= \(now)
                 FOR UPDATE SKIP LOCKED) AS taken
             LIMIT 1
             """
@@ -291,7 +318,9 @@ extension Dialect {
     }
 
     /// PostgreSQL: the claim, and all that the rules have to know of the account, at once.
-    func claimKnowing(_ wish: Acquire, id: String, from reach: Timestamp, at now: Timestamp) -> SQL {
+    func claimKnowing(
+        _ wish: Acquire, id: String, permit: String, from reach: Timestamp, at now: Timestamp
+    ) -> SQL {
         var channel: SQL = "TRUE"
         if wish.purpose == .inviteCampaign, wish.channel != nil {
             let invite = Limits.ceilings.invite
@@ -302,7 +331,7 @@ extension Dialect {
                     \(tightened("invite.per_channel_daily", invite.perChannelDaily ?? .max, wish.user))
                 """
         }
-        return """
+        let claim: SQL = """
             \(claim(wish, "TRUE", channel, id: id, at: now))
             RETURNING id, user_id, phone, is_active, connected_at, locked_by, locked_at, locked_until, lease_id,
                 released_lease_id, fencing_token, used_invites_today, used_messages_today, contacts_today, usage_day,
@@ -319,6 +348,17 @@ extension Dialect {
                     WHERE scope IN ('everybody', 'configuration', 'revision')
                         OR (scope = 'user' AND subject = \(String(wish.user)))
                         OR (scope = 'account' AND subject = CAST(telegram_sessions.id AS TEXT))) AS known_limits
+            """
+        guard wish.reserves, let action = wish.purpose.action else { return claim }
+        let place: ChannelKey? = action == .invite ? wish.channel : nil
+        return """
+            WITH own AS (\(claim)), held AS (
+                INSERT INTO account_permits
+                    (id, action, channel, lease_id, service, reserved_at, expires_at, state, account_id)
+                SELECT CAST(\(permit) AS TEXT), \(action.rawValue), CAST(\(place?.description) AS TEXT),
+                    own.lease_id, own.locked_by, \(now), \(now + Permit.lifetime), 'open', own.id
+                FROM own)
+            SELECT * FROM own
             """
     }
 }

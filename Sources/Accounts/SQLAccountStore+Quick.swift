@@ -20,7 +20,7 @@ extension SQLAccountStore {
         let columns: StaticString =
             "id, action, channel, lease_id, service, reserved_at, expires_at, state, account_id"
         if database.dialect == .postgres {
-            return try await database.run(
+            return try await database.gather(
                 """
                 WITH own AS (\(claim) RETURNING id)
                 INSERT INTO account_permits (\(raw: columns)) SELECT \(values), own.id FROM own
@@ -35,12 +35,12 @@ extension SQLAccountStore {
         }
     }
 
-    /// Writes an attempt and the counters that follow from it. `after` is the account with it counted; false
-    /// when it has changed since it was read.
+    /// Writes an attempt and the counters that follow from it, and with `release` gives the lease back. `after` is
+    /// the account with it counted; nil when it has changed since it was read, or the lease is not held.
     func write(
         _ record: ActionRecord, _ report: Report, from known: StoredAccount, to after: StoredAccount,
-        at now: Timestamp
-    ) async throws -> Bool {
+        releasing release: String?, at now: Timestamp
+    ) async throws -> Written? {
         let (end, reason) = after.free(for: report.action, at: now)
         let (freeAt, freeReason): (StaticString, StaticString) =
             switch report.action {
@@ -51,6 +51,17 @@ extension SQLAccountStore {
         let channels: SQL =
             report.action == .invite && record.channel != nil && record.success
             ? ", per_channel_invites = \(after.channels?.json.text)" : ""
+        let (given, isHeld): (SQL, SQL) =
+            release.map { lease in
+                (
+                    """
+                    , locked = FALSE, locked_by = NULL, locked_until = 0, lease_id = NULL,
+                    released_lease_id = \(lease),
+                    free_at = CASE WHEN free_at < \(now.hour) THEN \(now.hour) ELSE free_at END
+                    """,
+                    "AND lease_id = \(lease) AND locked_by = \(report.service) AND locked_until > \(now)"
+                )
+            } ?? ("", "")
         // A lease that ended meanwhile has moved the last use forward without another revision.
         let claim: SQL = """
             UPDATE telegram_sessions
@@ -59,9 +70,9 @@ extension SQLAccountStore {
                 contacts_today = \(after.usedToday[.addContact] ?? 0), usage_day = \(after.usageDay.number),
                 error_count = \(after.candidate.standing.errorCount),
                 last_used_at = CASE WHEN last_used_at > \(record.at) THEN last_used_at ELSE \(record.at) END,
-                \(raw: freeAt) = \(end), \(raw: freeReason) = \(reason?.rawValue) \(channels),
+                \(raw: freeAt) = \(end), \(raw: freeReason) = \(reason?.rawValue) \(channels) \(given),
                 revision = revision + 1
-            WHERE id = \(known.id) AND revision = \(known.revision)
+            WHERE id = \(known.id) AND revision = \(known.revision) \(isHeld)
             """
         let columns: StaticString =
             "action, channel, success, error_type, lease_id, permit_id, service, at, account_id"
@@ -74,19 +85,37 @@ extension SQLAccountStore {
         if database.dialect == .postgres {
             let settled: SQL =
                 report.permit == nil ? "" : ", settled AS (\(settle) AND EXISTS (SELECT 1 FROM own))"
-            return try await database.run(
+            return try await database.gather(
                 """
-                WITH own AS (\(claim) RETURNING id) \(settled)
-                INSERT INTO account_ledger (\(raw: columns)) SELECT \(values), own.id FROM own
+                WITH own AS (\(claim) RETURNING id, fencing_token, locked_at) \(settled), noted AS (
+                    INSERT INTO account_ledger (\(raw: columns)) SELECT \(values), own.id FROM own)
+                SELECT fencing_token, locked_at FROM own
                 """
-            ).affected == 1
+            ).first.map { try Written($0, releasing: release, by: report.service, at: now) }
         }
         return try await database.transaction { transaction in
-            guard try transaction.run(claim).affected == 1 else { return false }
+            guard let own = try transaction.run("\(claim) RETURNING fencing_token, locked_at").first else {
+                return nil
+            }
             if report.permit != nil { try transaction.run(settle) }
             try transaction.run(
                 "INSERT INTO account_ledger (\(raw: columns)) VALUES (\(values), \(known.id))")
-            return true
+            return try Written(own, releasing: release, by: report.service, at: now)
+        }
+    }
+
+    /// What `write` has done.
+    struct Written: Sendable {
+        /// The lease that was given back.
+        let released: Lease?
+
+        init(_ row: Row, releasing lease: String?, by service: String, at now: Timestamp) throws {
+            let (token, granted) = (try row.int64("fencing_token"), try row.optionalTimestamp("locked_at"))
+            released = lease.map {
+                Lease(
+                    id: $0, service: service, fencingToken: token, grantedAt: granted ?? .epoch,
+                    expiresAt: now)
+            }
         }
     }
 
@@ -108,7 +137,7 @@ extension SQLAccountStore {
                 """
         }
         let mine: SQL = owner.map { "user_id = \($0)" } ?? "TRUE"
-        let row = try await database.run(
+        let row = try await database.gather(
             """
             UPDATE telegram_sessions
             SET locked = FALSE, locked_by = NULL, locked_until = 0, lease_id = NULL,

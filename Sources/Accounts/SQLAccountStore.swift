@@ -187,15 +187,7 @@ public struct SQLAccountStore: LeaseStore, LedgerStore {
             guard verdict.allowed else { return (verdict, nil, session) }
             let permit = Permit(
                 id: id, account: account, action: action, channel: verdict.channel, reservedAt: now)
-            try transaction.run(
-                """
-                INSERT INTO account_permits
-                    (id, account_id, action, channel, lease_id, service, reserved_at, expires_at, state)
-                VALUES (\(id), \(account), \(action.rawValue), \(verdict.channel?.description), \(lease), \(service),
-                    \(now), \(permit.expiresAt), 'open')
-                """)
-            try transaction.run("UPDATE telegram_sessions SET revision = revision + 1 WHERE id = \(account)")
-            session.hold(permit)
+            try transaction.hold(permit, for: &session, lease: lease, by: service)
             return (verdict, permit, session)
         }
     }

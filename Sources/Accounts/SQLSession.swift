@@ -170,9 +170,14 @@ extension StoredAccount {
 
     /// Holds a place for whoever is about to act.
     mutating func hold(_ permit: Permit) {
+        note(permit)
+        revision += 1
+    }
+
+    /// The same of a permit that this revision has already.
+    mutating func note(_ permit: Permit) {
         permits.append(permit)
         candidate.usage[permit.action, default: .none].hold(permit.hold)
-        revision += 1
     }
 }
 
@@ -282,6 +287,21 @@ extension Transaction {
             counters.count(ChannelKey(stored: try row.text("channel")), on: day)
         }
         return counters
+    }
+
+    /// Writes a permit that the rules have allowed.
+    func hold(
+        _ permit: Permit, for session: inout StoredAccount, lease: String?, by service: String
+    ) throws {
+        try run(
+            """
+            INSERT INTO account_permits
+                (id, account_id, action, channel, lease_id, service, reserved_at, expires_at, state)
+            VALUES (\(permit.id), \(permit.account), \(permit.action.rawValue), \(permit.channel?.description),
+                \(lease), \(service), \(permit.reservedAt), \(permit.expiresAt), 'open')
+            """)
+        try run("UPDATE telegram_sessions SET revision = revision + 1 WHERE id = \(permit.account)")
+        session.hold(permit)
     }
 
     /// Marks a permit as recorded.

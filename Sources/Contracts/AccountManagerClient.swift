@@ -22,10 +22,12 @@ public struct LeasedAccount: Equatable, Sendable {
     public let leaseID: String
     public let fencingToken: Int64
     public let expiresAt: Timestamp
+    /// For the first action, where one was wanted with the account.
+    public let permit: String?
 
     public init(
         accountID: String, userID: Int64, phone: String, leaseID: String, fencingToken: Int64,
-        expiresAt: Timestamp
+        expiresAt: Timestamp, permit: String? = nil
     ) {
         self.accountID = accountID
         self.userID = userID
@@ -33,6 +35,7 @@ public struct LeasedAccount: Equatable, Sendable {
         self.leaseID = leaseID
         self.fencingToken = fencingToken
         self.expiresAt = expiresAt
+        self.permit = permit
     }
 }
 
@@ -53,6 +56,21 @@ public struct AllocationRefusal: Equatable, Sendable {
 public enum Allocation: Equatable, Sendable {
     case granted(LeasedAccount)
     case refused(AllocationRefusal)
+}
+
+/// What becomes of the lease with the record of what was done under it.
+public enum LeaseAfterRecord: String, Sendable {
+    case keep
+    /// Given back, unless the account may do the same again now.
+    case releaseWhenResting = "release_when_resting"
+}
+
+/// How an account stands when something was recorded of it.
+public struct RecordAnswer: Equatable, Sendable {
+    /// Whether it may do the same again now, so that nobody has to ask.
+    public let mayGoOn: Bool
+    /// Whether it was given back with the record.
+    public let isReleased: Bool
 }
 
 /// Whether an action is allowed now.
@@ -101,9 +119,10 @@ public struct AccountManagerClient: Sendable {
 
     // MARK: - Leases
 
+    /// The best account that is free; with `reserve`, a permit for its first action comes with it.
     public func allocate(
         _ purpose: AccountPurpose, for user: Int64, channel: String? = nil, preferred: String? = nil,
-        excluding excluded: [String] = [], minutes: Int = 30
+        excluding excluded: [String] = [], minutes: Int = 30, reserve: Bool = false
     ) async throws -> Allocation {
         let answer = try await peer.ask(
             .post, "\(Self.base)/allocate", for: user,
@@ -113,7 +132,7 @@ public struct AccountManagerClient: Sendable {
                 "preferred_account_id": preferred.map { .string($0) },
                 "exclude_account_ids": excluded.isEmpty
                     ? nil : .array(excluded.prefix(1000).map { .string($0) }),
-                "timeout_minutes": JSONValue(minutes),
+                "timeout_minutes": JSONValue(minutes), "reserve": reserve ? true : nil,
             ]))
         if answer.status == 409, answer.code == "no_account_available" {
             let reasons = answer.json["reasons"]?.objectValue ?? []
@@ -130,7 +149,7 @@ public struct AccountManagerClient: Sendable {
         return .granted(
             LeasedAccount(
                 accountID: account, userID: user, phone: answer.text("phone") ?? "", leaseID: lease,
-                fencingToken: token, expiresAt: end))
+                fencingToken: token, expiresAt: end, permit: answer.text("permit_id")))
     }
 
     /// Gives an account back; one that is not held any more is given back already.
@@ -186,13 +205,12 @@ public struct AccountManagerClient: Sendable {
             message: answer.text("message") ?? "")
     }
 
-    /// States what has happened. Under one permit it counts once, however often it is stated. False where the
-    /// account may not do the same again now, so that nobody has to ask.
+    /// States what has happened. Under one permit it counts once, however often it is stated.
     @discardableResult
     public func record(
         _ action: LimitedAction, account: String, user: Int64, channel: String? = nil, success: Bool,
-        permit: String?, lease: String?, error: String? = nil
-    ) async throws -> Bool {
+        permit: String?, lease: String?, error: String? = nil, then after: LeaseAfterRecord = .keep
+    ) async throws -> RecordAnswer {
         let answer = try await peer.ask(
             .post, "\(Self.base)/rate-limit/record/\(account)", for: user,
             .object(present: [
@@ -200,9 +218,12 @@ public struct AccountManagerClient: Sendable {
                 "target_channel_id": channel.map { .string($0) }, "permit_id": permit.map { .string($0) },
                 "lease_id": lease.map { .string($0) }, "service_name": .string(holder),
                 "error_type": error.map { .string($0) },
+                "lease": after == .keep ? nil : .string(after.rawValue),
             ]))
         guard answer.status == 200 else { throw peer.refusal(answer) }
-        return answer.json["allowed"]?.boolValue ?? true
+        return RecordAnswer(
+            mayGoOn: answer.json["allowed"]?.boolValue ?? true,
+            isReleased: answer.json["released"]?.boolValue ?? false)
     }
 
     /// Gives a permit back that was not used.

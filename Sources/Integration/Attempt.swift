@@ -117,7 +117,7 @@ public struct SendStore: Sendable {
         -> Bool
     {
         guard database.dialect == .postgres, let token = attempt.fencingToken else { return false }
-        return try await database.run(
+        return try await database.gather(
             """
             WITH fence AS (
                 UPDATE telegram_accounts SET fencing_token = \(token)
@@ -138,7 +138,7 @@ public struct SendStore: Sendable {
     public func begin(_ attempt: Attempt) async throws {
         let instance = instance
         // An attempt without a lease shows none, and no other is newer.
-        let begun = try await database.run(
+        let begun = try await database.gather(
             """
             UPDATE telegram_sends SET stage = 'sending'
             WHERE user_id = \(attempt.userID) AND attempt_id = \(attempt.id) AND stage = 'claimed'
@@ -165,16 +165,18 @@ public struct SendStore: Sendable {
         try await database.run(finishing(attempt, outcome, at: now))
     }
 
-    /// The same of an attempt that has used its account, which is noted with it.
-    public func finishUse(_ attempt: Attempt, with outcome: SendOutcome, at now: Timestamp) async throws {
+    /// The same of an attempt that has used its account: with it the use is noted, and the line of the log.
+    public func finishUse(
+        _ attempt: Attempt, with outcome: SendOutcome, noting entry: LogEntry, at now: Timestamp
+    ) async throws {
         let use = AccountStore.noting(useOf: attempt.accountID, at: now)
         let end = finishing(attempt, outcome, at: now)
+        let line = LogStore.writing(entry)
         if database.dialect == .postgres {
-            try await database.run("WITH done AS (\(end)) \(use)")
+            try await database.gather("WITH done AS (\(end)), used AS (\(use)) \(line)")
         } else {
             try await database.transaction { transaction in
-                try transaction.run(end)
-                try transaction.run(use)
+                for sql in [end, use, line] { try transaction.run(sql) }
             }
         }
     }

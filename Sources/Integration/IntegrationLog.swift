@@ -154,14 +154,17 @@ public struct LogStore: Sendable {
     public init(_ database: any Database) { self.database = database }
 
     public func write(_ entry: LogEntry) async throws {
-        try await database.run(
-            """
-            INSERT INTO integration_logs (id, user_id, account_id, action, status, error_code, details, request_id,
-                duration_ms, at)
-            VALUES (\(entry.id), \(entry.userID), \(entry.accountID), \(entry.action.rawValue),
-                \(entry.status.rawValue), \(entry.errorCode), \(entry.details), \(entry.requestID),
-                \(entry.duration.milliseconds), \(entry.at))
-            """)
+        try await database.gather(Self.writing(entry))
+    }
+
+    static func writing(_ entry: LogEntry) -> SQL {
+        """
+        INSERT INTO integration_logs (id, user_id, account_id, action, status, error_code, details, request_id,
+            duration_ms, at)
+        VALUES (\(entry.id), \(entry.userID), \(entry.accountID), \(entry.action.rawValue),
+            \(entry.status.rawValue), \(entry.errorCode), \(entry.details), \(entry.requestID),
+            \(entry.duration.milliseconds), \(entry.at))
+        """
     }
 
     /// The newest first.

@@ -13,12 +13,13 @@ extension InviteStore {
         _ attempt: InviteAttempt, of task: InviteTask, by worker: String, at now: Timestamp
     ) async throws -> SendPermission? {
         guard database.dialect == .postgres, !task.settings.isPaced, !attempt.isTest else { return nil }
-        // A pause that is being written down is waited for, and then found: the share is taken of the newest row.
-        let begun = try await database.run(
+        // A pause that is being written down is waited for, and then found: the share is taken of the newest row,
+        // and who changes a task's state locks it whole.
+        let begun = try await database.gather(
             """
             WITH running AS (
                 SELECT id FROM invite_tasks
-                WHERE id = \(task.id) AND status = 'in_progress' AND version = \(task.version) FOR SHARE),
+                WHERE id = \(task.id) AND status = 'in_progress' AND version = \(task.version) FOR KEY SHARE),
             taken AS (
                 UPDATE invite_targets SET status = 'sending', attempt_id = \(attempt.id),
                     account_id = \(attempt.accountID), held_until = \(now + Self.hold), updated_at = \(now)
@@ -71,7 +72,7 @@ extension InviteStore {
         let details = LogDetails.of(attempt, target: who, words: detail)
         do {
             // Whoever was erased meanwhile has another identity by now, and must not come back with the log.
-            let done = try await database.run(
+            let done = try await database.gather(
                 """
                 WITH own AS (
                     UPDATE invite_targets SET status = \(end.stage.rawValue), error_code = \(end.reason?.code),

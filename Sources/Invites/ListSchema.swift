@@ -108,5 +108,12 @@ extension Migration {
                 at BIGINT NOT NULL
             )
             """),
+        Migration(
+            103, "accounts that are left out",
+            // Asked before every lease: few of many accounts.
+            """
+            CREATE INDEX invite_rights_out ON invite_rights (user_id, community, valid_until)
+                WHERE may_invite = FALSE
+            """),
     ]
 }

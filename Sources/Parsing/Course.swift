@@ -227,7 +227,7 @@ public struct Course: Equatable, Sendable {
                 harvest.counts.filtered += 1
                 continue
             }
-            harvest.people.see(person, first: person.joinedAt, last: person.lastSeen)
+            harvest.people.see(person, first: person.joinedAt, last: person.lastThere)
         }
         coverage[.members]?.read = before + Int64(people.count) + Int64(page.others)
         cursor = page.cursor ?? cursor

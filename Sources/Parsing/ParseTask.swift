@@ -78,7 +78,9 @@ public struct ParseFilters: Equatable, Sendable {
         if excludesDeleted, person.isDeleted { return false }
         if excludesAdmins, person.isAdmin { return false }
         if premiumOnly, !person.isPremium { return false }
-        if let activeSince, let seen = person.lastSeen, seen < activeSince { return false }
+        if let activeSince, person.lastSeen != nil, let there = person.lastThere, there < activeSince {
+            return false
+        }
         return true
     }
 

@@ -88,6 +88,8 @@ protocol WatchedConnection: BlockingConnection {
     func start(_ batch: [Statement], _ done: (Int, Result<Rows, any Error>) -> Void)
     /// Sends; false where the other side does not take all of it now, or has gone away.
     func flushAtOnce() -> Bool
+    /// Runs statements in one transaction: all have happened, or none.
+    func run(together statements: [Statement]) throws -> [Rows]
     /// Reads what has come; false where the connection broke.
     func takeIn() -> Bool
     /// Reports whatever statements of the batch are certain; if it `waits`, all of them.

@@ -30,6 +30,11 @@ public protocol Database: Sendable {
     @discardableResult
     func run(_ sql: SQL, timeout: Duration?) async throws -> Rows
 
+    /// Runs one short statement, which is atomic, in a transaction that it may share with others that came at the
+    /// same moment, so that they pay for one commit. Its locks last until the others are done.
+    @discardableResult
+    func gather(_ sql: SQL) async throws -> Rows
+
     /// Runs `body` in one transaction on one connection: synchronously, on the connection's own thread, so
     /// that nothing slips between its statements and no `await` holds a lock. It is run again after a
     /// serialisation failure or a deadlock, so it changes nothing but the database.
@@ -63,6 +68,9 @@ public protocol Database: Sendable {
 extension Database {
     @discardableResult
     public func run(_ sql: SQL) async throws -> Rows { try await run(sql, timeout: nil) }
+
+    @discardableResult
+    public func gather(_ sql: SQL) async throws -> Rows { try await run(sql, timeout: nil) }
 
     @discardableResult
     public func transaction<Result: Sendable>(

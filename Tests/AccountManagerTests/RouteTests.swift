@@ -599,3 +599,138 @@ private let allocation: JSONValue = [
         }
     }
 }
+
+/// Two calls that always follow each other, made as one.
+@Suite struct `A lease with its first permit, and a record with the end of its lease` {
+    private static let wish: JSONValue = [
+        "user_id": 1, "purpose": "invite_campaign", "service_name": "test-service",
+        "target_channel_id": "@club", "reserve": true,
+    ]
+
+    private func record(_ lease: Desk.Answer, _ more: [JSONMember]) -> JSONValue {
+        .object(
+            [
+                JSONMember("action_type", "invite"), JSONMember("target_channel_id", "club"),
+                JSONMember("success", true), JSONMember("service_name", "test-service"),
+                JSONMember("lease_id", lease["lease_id"] ?? .null),
+                JSONMember("permit_id", lease["permit_id"] ?? .null),
+            ] + more)
+    }
+
+    @Test(arguments: Ground.available)
+    func `hold the place that a check with reserve would hold`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            let account = try await desk.connect()
+            let lease = try await desk.post("/allocate", Self.wish)
+            #expect(lease.status == 200, "\(lease.json)")
+            #expect(lease["permit_id"]?.stringValue != nil)
+            #expect(lease["permit_expires_at"] == "2025-08-24T12:02:00Z")
+            // Nobody else gets it, by either way of asking.
+            let check: JSONValue = ["action_type": "invite", "target_channel_id": "club", "reserve": true]
+            let second = try await desk.post("/rate-limit/check/\(account)", check)
+            #expect(second["allowed"] == false)
+            #expect(try await desk.post("/allocate", Self.wish).status == 409)
+            // Given back, it is free again.
+            let back = try await desk.post(
+                "/rate-limit/release/\(account)", ["permit_id": lease["permit_id"] ?? .null])
+            #expect(back["released"] == true)
+            #expect(try await desk.post("/rate-limit/check/\(account)", check)["allowed"] == true)
+        }
+    }
+
+    @Test(arguments: Ground.available)
+    func `run out like any permit`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            let account = try await desk.connect()
+            _ = try await desk.post("/allocate", Self.wish)
+            desk.clock.advance(by: .seconds(121))
+            let check: JSONValue = ["action_type": "invite", "target_channel_id": "club", "reserve": true]
+            #expect(try await desk.post("/rate-limit/check/\(account)", check)["allowed"] == true)
+        }
+    }
+
+    @Test(arguments: Ground.available)
+    func `take none where nothing is counted`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            try await desk.connect()
+            let lease = try await desk.post(
+                "/allocate",
+                ["user_id": 1, "purpose": "parsing", "service_name": "test-service", "reserve": true])
+            #expect(lease.status == 200)
+            #expect(lease["permit_id"] == nil)
+        }
+    }
+
+    @Test(arguments: Ground.available)
+    func `give an account back that has to rest, once it stands in the ledger`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            let account = try await desk.connect()
+            let lease = try await desk.post("/allocate", Self.wish)
+            let told = record(lease, [JSONMember("lease", "release_when_resting")])
+            let recorded = try await desk.post("/rate-limit/record/\(account)", told)
+            #expect(recorded["allowed"] == false)
+            #expect(recorded["released"] == true)
+            let rows = try await desk.post(
+                "/allocate", ["user_id": 1, "purpose": "parsing", "service_name": "next"])
+            #expect(rows.status == 200, "somebody else has it now: \(rows.json)")
+            // Told once more, it counts once, and the next holder keeps the account.
+            let again = try await desk.post("/rate-limit/record/\(account)", told)
+            #expect(again["already_recorded"] == true)
+            let mine = try await desk.post(
+                "/extend/\(account)", ["service_name": "next", "lease_id": rows["lease_id"] ?? .null])
+            #expect(mine.status == 200, "\(mine.json)")
+            #expect(
+                try await desk.get("/rate-limit/status/\(account)?user_id=1")["daily_limits"]?["invite"]?[
+                    "used"]
+                    == 1)
+        }
+    }
+
+    @Test(arguments: Ground.available)
+    func `keep an account that may go on, unless its end is asked for`(ground: Ground) async throws {
+        try await Desk.open(ground) { desk in
+            let account = try await desk.connect()
+            let wish: JSONValue = [
+                "user_id": 1, "purpose": "contacts", "service_name": "test-service", "reserve": true,
+            ]
+            let lease = try await desk.post("/allocate", wish)
+            func record(_ lease: JSONValue?, _ permit: JSONValue?, _ after: JSONValue) async throws
+                -> Desk.Answer
+            {
+                try await desk.post(
+                    "/rate-limit/record/\(account)",
+                    .object(present: [
+                        "action_type": "add_contact", "success": true, "service_name": "test-service",
+                        "lease_id": lease, "permit_id": permit, "lease": after,
+                    ]))
+            }
+            let kept = try await record(lease["lease_id"], lease["permit_id"], "keep")
+            #expect(kept["released"] == false)
+            desk.clock.advance(by: .minutes(11))
+            let ended = try await record(lease["lease_id"], nil, "release")
+            #expect(ended["released"] == true)
+            #expect(try await desk.post("/allocate", wish).status == 409, "it rests")
+            desk.clock.advance(by: .hours(2))
+            #expect(try await desk.post("/allocate", wish).status == 200)
+        }
+    }
+
+    @Test func `refuse what makes no sense`() async throws {
+        try await Desk.open { desk in
+            let account = try await desk.connect()
+            let nameless = try await desk.post(
+                "/rate-limit/record/\(account)",
+                ["action_type": "invite", "success": true, "lease": "release"])
+            #expect(nameless.status == 422)
+            #expect(nameless["errors"]?[0]?["field"] == "lease_id")
+            let unknown = try await desk.post(
+                "/rate-limit/record/\(account)",
+                ["action_type": "invite", "success": true, "lease_id": "x", "lease": "burn"])
+            #expect(unknown.status == 422)
+            let wrong = try await desk.post(
+                "/allocate",
+                ["user_id": 1, "purpose": "parsing", "service_name": "s", "reserve": "perhaps"])
+            #expect(wrong.status == 422)
+        }
+    }
+}

@@ -31,6 +31,30 @@ import Testing
         }
     }
 
+    /// Whoever takes the place with the lease, and whoever takes it by itself, at the same moment: one of them has it.
+    @Test(arguments: Engine.available)
+    func `gives a place once, with a lease or without one`(engine: Engine) async throws {
+        try await engine.withStore(accounts: 12) { store, _ in
+            let held = try await concurrently(48) { index -> AccountID? in
+                let id = account(index % 12 + 1)
+                guard index % 2 == 0 else {
+                    return try await store.reserve(id, .invite, into: sales, by: "other", at: noon).permit?
+                        .account
+                }
+                let wish = Acquire(
+                    user: 1, purpose: .inviteCampaign, service: "worker \(index)", channel: sales,
+                    reserves: true)
+                return try? await store.acquiring(wish, at: noon).permit?.account
+            }
+            let places = held.compactMap { $0 }
+            #expect(Set(places).count == places.count, "a place was given twice")
+            for index in 1...12 {
+                let verdict = try await store.check(account(index), .invite, into: sales, at: noon)
+                #expect(verdict[.daily]?.used == (places.contains(account(index)) ? 1 : 0))
+            }
+        }
+    }
+
     @Test(arguments: Engine.available)
     func `counts an action that is recorded by many at once for each of them`(engine: Engine) async throws {
         try await engine.withStore { store, _ in

@@ -397,7 +397,7 @@ private struct Worker {
         let duration = Duration.minutes(world.happens(0.3) ? 2 : 20)
         let wish = Acquire(user: 1, purpose: .messaging, service: name, duration: duration)
         let granted: StoredAccount? = try? await process.call(calm.faults) {
-            let account = try await manager.allocate(wish, at: world.now)
+            let account = try await manager.allocate(wish, at: world.now).account
             truth.granted(
                 account.id, account.lease?.fencingToken ?? 0, at: world.uptime, until: world.uptime + duration
             )
@@ -496,7 +496,7 @@ private struct Worker {
             let report = Report(.message, success: true, permit: named, service: name)
             let isStated: Void? = try? await process.call(calm.faults) {
                 let isLate = world.now >= attempt.reservedAt + Permit.lifetime
-                let (isNew, _) = try await manager.record(attempt.account, owner: 1, report, at: world.now)
+                let isNew = try await manager.record(attempt.account, owner: 1, report, at: world.now).isNew
                 truth.acknowledged(attempt.permit, late: isNew && isLate)
             }
             if isStated != nil { return }

@@ -155,7 +155,7 @@ private func manager(_ store: SQLAccountStore, _ cache: any Cache) -> AccountMan
             let recorded = try await manager.record(account(1), owner: nil, report, at: noon)
             #expect(recorded.isNew)
             let wish = Acquire(user: 1, purpose: .parsing, service: "w")
-            let granted = try await manager.allocate(wish, at: noon)
+            let granted = try await manager.allocate(wish, at: noon).account
             let released = try await manager.release(
                 granted.id, owner: nil, lease: granted.lease?.id, by: "w", stats: UsageStats(), at: noon)
             #expect(released)

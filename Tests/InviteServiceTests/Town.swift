@@ -43,6 +43,8 @@ final class Town: Sendable {
     private let environments: [Name: [String: String]]
     private let running: Task<Void, any Error>
     private let runs = Mutex<[Name: Run]>([:])
+    /// Requests whose path holds this get no answer: before they are served, or after.
+    let lost = Mutex<(part: String, afterwards: Bool)?>(nil)
 
     /// One run of one service.
     final class Run: Sendable {
@@ -399,6 +401,8 @@ private final class Wire: HTTPSending {
         let asked = Request(
             request.method, String(parts.first ?? "/"), query: Query(parts.count > 1 ? String(parts[1]) : ""),
             headers: headers, body: request.body)
+        let lost = town?.lost.withLock { $0 }.flatMap { target.contains($0.part) ? $0 : nil }
+        if let lost, !lost.afterwards { throw ClientError.inDoubt(reason: "lost on its way") }
         let exchange = Exchange()
         run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = exchange }
         defer { run.exchanges.withLock { $0[ObjectIdentifier(exchange)] = nil } }
@@ -414,6 +418,7 @@ private final class Wire: HTTPSending {
             exchange.settle(nil)
         }
         try Task.checkCancellation()
+        if lost != nil { throw ClientError.inDoubt(reason: "the answer was lost") }
         guard let response, !run.isDead.withLock({ $0 }) else {
             throw ClientError.inDoubt(reason: "the connection is gone")
         }

@@ -6,11 +6,26 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
     let writers: ConnectionPool<Connection>
     let readers: ConnectionPool<Connection>?
     let context: PoolContext
+    private let gathering: Gathering?
 
     init(writers: ConnectionPool<Connection>, readers: ConnectionPool<Connection>?, _ context: PoolContext) {
         self.writers = writers
         self.readers = readers
         self.context = context
+        let limit = context.settings.statementTimeout
+        gathering =
+            Connection.self is any WatchedConnection.Type
+            ? Gathering(
+                alone: { sql in try await again(context) { try await writers.run(sql, limit: limit) } },
+                together: { batch in
+                    try await writers.session(limit: limit) { connection, ticket in
+                        guard let connection = connection as? any WatchedConnection else {
+                            throw ConnectionSignal.interrupted
+                        }
+                        return try connection.run(
+                            together: batch.map { Statement(sql: $0, limit: limit, ticket: ticket) })
+                    }
+                }) : nil
     }
 
     var dialect: Dialect { Connection.dialect }
@@ -22,6 +37,11 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
         return try await again(context) {
             try await pool.run(sql, limit: timeout ?? context.settings.statementTimeout)
         }
+    }
+
+    func gather(_ sql: SQL) async throws -> Rows {
+        guard let gathering else { return try await run(sql, timeout: nil) }
+        return try await gathering.run(sql)
     }
 
     func transaction<Result: Sendable>(

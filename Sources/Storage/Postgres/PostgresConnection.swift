@@ -163,6 +163,29 @@ extension PostgresConnection {
         return try receive(&current, waits: waits)
     }
 
+    /// All in one transaction, which ends with the last of them: all have happened, or none.
+    func run(together statements: [Statement]) throws -> [Rows] {
+        guard let first = statements.first else { return [] }
+        // Whatever can be refused is refused before anything is on its way.
+        for statement in statements { try check(statement.sql) }
+        PQenterPipelineMode(pointer)
+        defer { leavePipeline() }
+        requests.enter(first.ticket, limit: first.limit)
+        var receptions = try statements.map { Reception(try send($0)) }
+        guard PQpipelineSync(pointer) == 1 else { throw broken(mayHaveRun: false) }
+        try flush()
+        for index in receptions.indices {
+            _ = try receiveResults(&receptions[index], waits: true, inTransaction: false)
+        }
+        try receiveEnd(inTransaction: false)
+        let outcomes = receptions.map { reception in Result { try outcome(of: reception) } }
+        // What came behind the one that failed says only that.
+        for (reception, outcome) in zip(receptions, outcomes) where reception.error != nil {
+            _ = try outcome.get()
+        }
+        return try outcomes.map { try $0.get() }
+    }
+
     func run(_ statement: Statement) throws -> Rows {
         PQenterPipelineMode(pointer)
         defer { leavePipeline() }
@@ -257,9 +280,19 @@ extension PostgresConnection {
     private func receive(
         _ reception: inout Reception, waits: Bool = true, inTransaction: Bool = false
     ) throws -> Rows? {
+        guard try receiveResults(&reception, waits: waits, inTransaction: inTransaction) else { return nil }
+        guard waits || PQisBusy(pointer) == 0 else { return nil }
+        try receiveEnd(inTransaction: inTransaction)
+        return try outcome(of: reception)
+    }
+
+    /// All results of a statement; false where they have not all come, unless it `waits`.
+    private func receiveResults(
+        _ reception: inout Reception, waits: Bool, inTransaction: Bool
+    ) throws -> Bool {
         let last = reception.sent.results
         while reception.step <= last {
-            guard waits || PQisBusy(pointer) == 0 else { return nil }
+            guard waits || PQisBusy(pointer) == 0 else { return false }
             let result = PostgresResult(PQgetResult(pointer))
             if result.pointer == nil {
                 guard PQstatus(pointer) == CONNECTION_OK else { throw broken(mayHaveRun: !inTransaction) }
@@ -279,10 +312,16 @@ extension PostgresConnection {
                 if reception.error == nil { reception.error = result.failure(wasCancelled: wasAsked) }
             }
         }
-        guard waits || PQisBusy(pointer) == 0 else { return nil }
+        return true
+    }
+
+    private func receiveEnd(inTransaction: Bool) throws {
         _ = requests.leave()
         let end = PostgresResult(PQgetResult(pointer))
         guard end.status == PGRES_PIPELINE_SYNC else { throw broken(mayHaveRun: !inTransaction) }
+    }
+
+    private func outcome(of reception: Reception) throws -> Rows {
         guard reception.failed else { return reception.rows }
         if let plan = reception.sent.newPlan { plans.forget(plan) }
         if case ConnectionSignal.stalePlan? = reception.error { plans.forgetAll() }

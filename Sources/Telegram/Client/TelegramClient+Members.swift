@@ -16,10 +16,10 @@ extension TelegramClient {
         } catch let failure as TelegramFailure {
             switch failure.reason {
             case .alreadyParticipant: return .alreadyMember
-            case .privacy, .notMutualContact, .targetInTooManyGroups, .targetKicked, .targetBlocked,
-                .botNotAddable,
-                .targetDeleted, .blockedUs, .premiumRequired:
+            case .privacy, .notMutualContact, .targetInTooManyGroups, .targetKicked, .botNotAddable,
+                .targetDeleted, .premiumRequired:
                 return .refused(failure.reason)
+            // Who has blocked the account has said more than no to this group: Telegram's words go along.
             default: throw failure
             }
         }
