@@ -2,6 +2,7 @@ import Core
 import HTTP
 import Parsing
 import ServiceKit
+import Sheets
 import Storage
 import Testing
 
@@ -74,6 +75,19 @@ struct `The results of a parse` {
                         #expect(file.text.contains(item["platform_id"]?.stringValue ?? "?"))
                     }
                 default: #expect(file.bytes.starts(with: Bytes("PK".utf8)))
+                }
+                if format == "csv" || format == "xlsx" {
+                    let reader = try SheetReader()
+                    try await reader.append(file.bytes)
+                    #expect(try await reader.open().format.rawValue == format)
+                    var rows: [[String]] = []
+                    while let part = try await reader.next() {
+                        rows += part.map { Array($0.texts.prefix(3)) }
+                    }
+                    let expected = all.map { item in
+                        ["platform_id", "username", "display_name"].map { item[$0]?.stringValue ?? "" }
+                    }
+                    #expect(rows == expected, "\(format)")
                 }
             }
             let filtered = await user.get("/results/\(id)/export?format=ndjson&has_phone=true")
