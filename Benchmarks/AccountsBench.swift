@@ -82,12 +82,18 @@ private struct AccountsGround: Sendable {
     // MARK: - Against the servers' own clients
 
     func cycles(_ report: Report) async throws {
-        let statements = manager.store.leaseStatements(wish(1), at: time.now)
+        let start = time.now
+        let statements = manager.store.leaseStatements(wish(1), at: start)
         let script = folder.path + "/cycle.sql"
+        // Time goes on for pgbench as it does for us: an account just given back is the last to be taken again.
+        let moments = [(start.milliseconds, ":now"), ((start + wish(1).duration).milliseconds, ":until")]
         try write(
             """
-            \(literal(statements.claim)) \\gset
-            \(literal(statements.release)) WHERE id = :account;
+            \\set tick :tick + 1
+            \\set now \(start.milliseconds) + :tick
+            \\set until :now + \(wish(1).duration.milliseconds)
+            \(literal(statements.claim, moments)) \\gset
+            \(literal(statements.release, moments)) WHERE id = :account;
 
             """, to: script)
         try await report.ratio(
@@ -100,7 +106,7 @@ private struct AccountsGround: Sendable {
                         at: time.now)
                 }
             },
-            limit: { try await pgbench(script, mode: "prepared") },
+            limit: { try await pgbench(script) },
             limitName: "pgbench -c 16 with the same two updates")
         await drainEvents()
     }
@@ -163,7 +169,7 @@ private struct AccountsGround: Sendable {
                         account(random.int(in: 0...9_999)), owner: nil, Report_(.message), at: time.now)
                 }
             },
-            limit: { try await pgbench(script, mode: "prepared") },
+            limit: { try await pgbench(script) },
             limitName: "pgbench -c 16 with insert and update in one transaction")
     }
 
@@ -250,15 +256,22 @@ private struct AccountsGround: Sendable {
 
     private func drainEvents() async { try? await manager.events.flush() }
 
-    private func pgbench(_ script: String, mode: String) async throws -> Double {
+    private func pgbench(_ script: String) async throws -> Double {
         let output = folder.path + "/pgbench.txt"
         // Output is appended, and the first figure in it is the one that is read.
         unlink(output)
         let status = try await ChildProcess.run(
             Command(
                 "/usr/bin/pgbench",
-                ["-n", "-c", "16", "-j", "2", "-M", mode, "-T", "3", "-f", script, postgres.url],
-                environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"], output: .file(output)))
+                [
+                    "-n", "-c", "16", "-j", "2", "-M", "prepared", "-D", "tick=0", "-T", "3", "-f", script,
+                    postgres.url,
+                ],
+                environment: [
+                    "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8",
+                    // Plans are kept for it as they are for us.
+                    "PGOPTIONS": "-c plan_cache_mode=force_generic_plan",
+                ], output: .file(output)))
         let text = read(output)
         guard status.code == 0, !text.contains("failed to execute") else {
             throw AccountsBenchFailed(reason: text)
@@ -285,14 +298,14 @@ private func account(_ number: Int) -> AccountID {
     return account
 }
 
-/// A statement with its arguments written into it, for pgbench: on one line, for `\gset`.
-private func literal(_ sql: SQL) -> String {
+/// A statement with its arguments written into it, for pgbench: on one line, for `\gset`. Moments become variables.
+private func literal(_ sql: SQL, _ moments: [(Int64, String)]) -> String {
     var text = sql.text
     for (index, value) in sql.arguments.enumerated().reversed() {
         let written: String =
             switch value {
             case .null: "NULL"
-            case .integer(let number): String(number)
+            case .integer(let number): moments.first { $0.0 == number }?.1 ?? String(number)
             case .double(let number): String(number)
             case .text(let text): "'\(text)'"
             case .bool(let flag): flag ? "TRUE" : "FALSE"

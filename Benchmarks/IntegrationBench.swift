@@ -16,11 +16,13 @@ extension Benchmark {
         name: "integration", summary: "1,000 sandbox accounts in one integration-service"
     ) { report in
         let count = 1000
+        // The world begins with some that are banned, unregistered and the like, which nobody can connect.
+        let unusable = 10
         let folder = try await TemporaryFolder(named: "convoke-bench-integration")
         let time = SystemTime()
         let world = SandboxWorld(
             WorldOptions(
-                seed: 1, people: 20_000, accounts: count, communities: 0, strictness: .off, isOdd: false,
+                seed: 1, people: 20_000, accounts: count + unusable, communities: 0, strictness: .off, isOdd: false,
                 start: time.now),
             time: time)
         var router = Router()
@@ -99,9 +101,8 @@ private func measure(
     _ service: Program, _ world: SandboxWorld, _ count: Int, _ report: Report
 ) async throws -> Double {
     let time = SystemTime()
-    // Those that are banned, unregistered and the like cannot be connected; the world has a few of each.
-    let phones = world.accounts().filter { [.warmed, .fresh, .premium, .twoFactor].contains($0.kind) }.map(
-        \.phone)
+    let phones = world.accounts().filter { [.warmed, .fresh, .premium, .twoFactor].contains($0.kind) }
+        .prefix(count).map(\.phone)
     let first = try await service.started()
     let bare = service.memory(of: first)
     let begun = time.uptime
@@ -109,11 +110,11 @@ private func measure(
         try await service.connect(user: number + 1, phone, world)
     }
     await report.note(
-        "\(accounts.count) of \(count) accounts connected by QR in \(rounded((time.uptime - begun).inSeconds)) s, 16 at a time"
+        "\(accounts.count) accounts connected by QR in \(rounded((time.uptime - begun).inSeconds)) s, 16 at a time"
     )
     let connected = service.memory(of: first)
     await report.note(
-        "memory: \(bare) MB without accounts, \(connected) MB with all open: \(rounded(Double(connected - bare) * 1024 / Double(accounts.count))) KB each"
+        "memory: \(bare) kB without accounts, \(connected) kB with all open: \(rounded(Double(connected - bare) / Double(accounts.count))) kB each"
     )
     first.signal(SIGTERM)
     _ = await first.wait()
@@ -121,7 +122,7 @@ private func measure(
     let restarted = time.uptime
     let second = try await service.started()
     await report.note(
-        "start until the first answer: \(rounded((time.uptime - restarted).inSeconds)) s, \(service.memory(of: second)) MB"
+        "start until the first answer: \(rounded((time.uptime - restarted).inSeconds)) s, \(service.memory(of: second)) kB"
     )
     let people = world.people(.open, notIn: -1_000_000_001_001, limit: accounts.count).compactMap(\.username)
     func send(_ suffix: String) async throws -> [Duration] {
@@ -149,7 +150,7 @@ private func measure(
             "\(what): median \(milliseconds(taken[taken.count / 2])), 99 % below \(milliseconds(taken[taken.count * 99 / 100])), \(Int(rate)) a second by 16 callers"
         )
     }
-    await report.note("memory with all open again: \(service.memory(of: second)) MB")
+    await report.note("memory with all open again: \(service.memory(of: second)) kB")
     second.signal(SIGKILL)
     _ = await second.wait()
     return rate
@@ -181,11 +182,7 @@ private struct Program: Sendable {
     let sandbox: Int
 
     func started() async throws -> ChildProcess {
-        var buffer = [CChar](repeating: 0, count: 4096)
-        let length = readlink("/proc/self/exe", &buffer, buffer.count - 1)
-        let own = String(decoding: buffer.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let executable =
-            own.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/integration-service"
+        let executable = (FileSystem.programFolder ?? "") + "/integration-service"
         let process = try await ChildProcess.spawn(
             Command(
                 executable, [],
@@ -232,7 +229,7 @@ private struct Program: Sendable {
         }
     }
 
-    /// Resident memory in megabytes.
+    /// Resident memory in kilobytes.
     func memory(of process: ChildProcess) -> Int {
         guard let file = fopen("/proc/\(process.id)/status", "r") else { return 0 }
         defer { fclose(file) }
@@ -240,7 +237,7 @@ private struct Program: Sendable {
         while fgets(&line, Int32(line.count), file) != nil {
             let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             guard text.hasPrefix("VmRSS:") else { continue }
-            return (text.split { !$0.isNumber }.first.flatMap { Int($0) } ?? 0) / 1024
+            return text.split { !$0.isNumber }.first.flatMap { Int($0) } ?? 0
         }
         return 0
     }

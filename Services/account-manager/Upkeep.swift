@@ -210,14 +210,8 @@ struct UpkeepScheduler: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do {
-                try await upkeep.announceDue(at: time.now)
-            } catch  where !(error is CancellationError) {
-                log.warning("scheduler.failed", ["error": .error(error)])
-            }
-            try await time.sleep(for: .seconds(10))
+        try await readiness.repeating(every: .seconds(10), time, log, failure: "scheduler.failed") {
+            try await upkeep.announceDue(at: time.now)
         }
     }
 }
@@ -277,14 +271,8 @@ struct EventWriter: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do {
-                try await events.flush()
-            } catch  where !(error is CancellationError) {
-                log.warning("events.not-written", ["error": .error(error)])
-            }
-            try await time.sleep(for: .seconds(1))
+        try await readiness.repeating(every: .seconds(1), time, log, failure: "events.not-written") {
+            try await events.flush()
         }
     }
 }

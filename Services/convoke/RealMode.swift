@@ -103,10 +103,8 @@ extension Convoke {
 
 /// The services' executables stand beside this one.
 private func executableFolder() throws -> String {
-    guard let resolved = unsafe realpath("/proc/self/exe", nil) else {
+    guard let folder = FileSystem.programFolder else {
         throw ConfigurationError(mistakes: ["the folder of this program cannot be found"])
     }
-    defer { unsafe free(resolved) }
-    let path = unsafe String(cString: resolved)
-    return path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
+    return folder
 }

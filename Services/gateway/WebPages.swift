@@ -1,6 +1,5 @@
 import Compression
 import Core
-import FoundationEssentials
 import HTTP
 import Security
 import ServiceKit
@@ -24,10 +23,8 @@ struct WebPages: Sendable {
     init(_ root: String?) throws {
         var files: [String: File] = [:]
         for (name, path) in try Self.list(root) {
-            let bytes = try [UInt8](Data(contentsOf: URL(filePath: path)))
-            var packed: (path: String, size: Int)?
-            let size = try? FileManager.default.attributesOfItem(atPath: path + ".gz")[.size] as? Int
-            if let size { packed = (path + ".gz", size) }
+            let bytes = try FileSystem.read(path)
+            let packed = FileSystem.size(of: path + ".gz").map { (path: path + ".gz", size: $0) }
             files[name] = File(
                 path: path, size: bytes.count, tag: "\"\(Hex.encode(Array(sha256(bytes).prefix(12))))\"",
                 type: Self.type(of: name), isImmutable: Self.isHashed(name), packed: packed)
@@ -37,12 +34,8 @@ struct WebPages: Sendable {
 
     /// The folder `web` beside the program, where there is one.
     static var besideExecutable: String? {
-        guard let program = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        else {
-            return nil
-        }
-        let folder = program.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/web"
-        return FileManager.default.fileExists(atPath: folder) ? folder : nil
+        guard let folder = FileSystem.programFolder.map({ $0 + "/web" }) else { return nil }
+        return FileSystem.kind(of: folder) == nil ? nil : folder
     }
 
     func answer(_ request: Request, _ path: RoutePath) throws -> Response {
@@ -103,19 +96,13 @@ struct WebPages: Sendable {
 
     private static func list(_ root: String?) throws -> [(name: String, path: String)] {
         guard let root else { return [] }
-        let manager = FileManager.default
-        guard manager.fileExists(atPath: root) else {
+        guard let files = try? FileSystem.files(under: root) else {
             throw ConfigurationError(mistakes: ["WEB_ROOT names a folder that is not there"])
         }
-        return try manager.subpathsOfDirectory(atPath: root).compactMap { name in
-            let path = "\(root)/\(name)"
-            let attributes = try manager.attributesOfItem(atPath: path)
-            // Links might lead out of the folder; hidden files are not meant for anybody.
-            guard attributes[.type] as? FileAttributeType == .typeRegular, !name.hasSuffix(".gz"),
-                !name.split(separator: "/").contains(where: { $0.hasPrefix(".") })
-            else { return nil }
-            return ("/" + name, path)
-        }
+        // Links might lead out of the folder, and are not listed; hidden files are not meant for anybody.
+        return files.filter { name in
+            !name.hasSuffix(".gz") && !name.split(separator: "/").contains { $0.hasPrefix(".") }
+        }.map { ("/" + $0, "\(root)/\($0)") }
     }
 
     private static func type(of name: String) -> String {

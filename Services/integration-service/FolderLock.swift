@@ -11,12 +11,10 @@ struct FolderLock: Sendable {
 
     /// Nil where another process holds it.
     init?(_ folder: String) throws(ConfigurationError) {
-        var made = folder.hasPrefix("/") ? "" : "."
-        for part in folder.split(separator: "/") {
-            made += "/\(part)"
-            guard unsafe mkdir(made, 0o700) == 0 || errno == EEXIST else {
-                throw ConfigurationError(mistakes: ["TELEGRAM_SESSIONS_DIR: \(folder) cannot be made"])
-            }
+        do {
+            try FileSystem.makeFolder(folder, mode: 0o700)
+        } catch {
+            throw ConfigurationError(mistakes: ["TELEGRAM_SESSIONS_DIR: \(folder) cannot be made"])
         }
         file = unsafe open("\(folder)/.lock", O_CREAT | O_RDWR | O_CLOEXEC, 0o600)
         guard file >= 0 else {

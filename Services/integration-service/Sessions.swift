@@ -1,5 +1,4 @@
 import Core
-import FoundationEssentials
 import Integration
 import Storage
 import Synchronization
@@ -63,8 +62,7 @@ final class Sessions: Service {
 
     func parameters(of session: UniqueID, key: Secret<[UInt8]>) throws -> SessionParameters {
         let directory = "\(folder)/\(session)"
-        try FileManager.default.createDirectory(
-            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try FileSystem.makeFolder(directory, mode: 0o700)
         return SessionParameters(directory: directory, encryptionKey: key)
     }
 
@@ -204,7 +202,7 @@ final class Sessions: Service {
 
     func wipe(_ session: UniqueID) {
         // What cannot be removed is sealed, and its key is gone.
-        try? FileManager.default.removeItem(atPath: "\(folder)/\(session)")
+        try? FileSystem.remove("\(folder)/\(session)")
     }
 
     private func lost(_ account: UniqueID, _ session: UniqueID, _ client: TelegramClient) async {

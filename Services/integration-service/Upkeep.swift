@@ -98,12 +98,8 @@ struct Janitor: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do { try await tidy() } catch  where !(error is CancellationError) {
-                log.warning("integration.not-tidied", ["error": .error(error)])
-            }
-            try await time.sleep(for: Self.interval)
+        try await readiness.repeating(every: Self.interval, time, log, failure: "integration.not-tidied") {
+            try await tidy()
         }
     }
 

@@ -15,16 +15,10 @@ struct CampaignWaker: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do {
-                for (id, priority) in try await store.dueTasks(at: time.now) {
-                    try await bell.ring(.look, id, priority)
-                }
-            } catch  where !(error is CancellationError) {
-                log.warning("campaign-waker.failed", ["error": .error(error)])
+        try await readiness.repeating(every: interval, time, log, failure: "campaign-waker.failed") {
+            for (id, priority) in try await store.dueTasks(at: time.now) {
+                try await bell.ring(.look, id, priority)
             }
-            try await time.sleep(for: interval)
         }
     }
 }

@@ -14,7 +14,7 @@ extension InviteError: ProblemConvertible {
                     "Это изменили после того, как вы его прочитали; проверьте и повторите")
             ).with(["version": .int(version)]).with(header: "ETag", "\"\(version)\"")
         case .transition(let error):
-            Problem(409, "wrong_state", error.text).with(["status": .string(error.status.name)])
+            Problem(409, "wrong_state", error.text).with(["status_now": .string(error.status.name)])
         case .targetInUse:
             Problem(
                 409, "target_in_use",

@@ -19,12 +19,8 @@ struct ListUpkeep: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do { try await tidy() } catch  where !(error is CancellationError) {
-                log.warning("lists.not-tidied", ["error": .error(error)])
-            }
-            try await time.sleep(for: Self.interval)
+        try await readiness.repeating(every: Self.interval, time, log, failure: "lists.not-tidied") {
+            try await tidy()
         }
     }
 

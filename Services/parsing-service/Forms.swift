@@ -17,26 +17,32 @@ struct NewTaskForm: JSONDecodable {
         title = fields.optionalString("title", length: 1...200)
         type = fields.choice("task_type", default: .parse)
         priority = fields.choice("priority", default: .normal)
-        // The page calls it `settings`.
-        let name = fields.has("config") || !fields.has("settings") ? "config" : "settings"
-        config = fields.object(name, ConfigForm.self)?.config ?? ParseConfig()
+        config =
+            fields.object("config", StrictConfigForm.self)?.config
+            ?? fields.object("settings", ConfigForm.self)?.config ?? ParseConfig()
     }
 }
 
-/// All that are written, each community once.
+/// All that are written, under whichever name, each community once.
 private func readLinks(_ fields: inout Fields) -> [CommunityLink] {
-    let name = ["links", "targets", "link"].first { fields.has($0) } ?? "links"
-    let written: [String] =
-        if name == "link" {
-            fields.optionalString(name, length: 1...300).map { [$0] } ?? []
-        } else {
-            fields.strings(name, count: 1...100, length: 1...300)
+    var written: [(field: String, text: String)] = []
+    for name in ["links", "targets"] where fields.has(name) {
+        let texts = Set(fields.strings(name, count: 1...100, length: 1...300))
+        for (index, value) in (fields.raw(name)?.arrayValue ?? []).enumerated() {
+            if let text = value.stringValue, texts.contains(text) {
+                written.append(("\(name)[\(index)]", text))
+            }
         }
+    }
+    if let text = fields.optionalString("link", length: 1...300) { written.append(("link", text)) }
+    if !["links", "targets", "link"].contains(where: { fields.has($0) }) {
+        _ = fields.strings("links", count: 1...100)
+    }
     var links: [CommunityLink] = []
-    for (index, text) in written.enumerated() {
+    for (field, text) in written {
         guard let link = CommunityLink(text) else {
             fields.fail(
-                name == "link" ? name : "\(name)[\(index)]", "not_a_community",
+                field, "not_a_community",
                 .init(
                     "A community's @name, t.me link, invite link or id is expected",
                     "Ожидается @имя, ссылка t.me, приглашение или идентификатор сообщества"))
@@ -47,7 +53,7 @@ private func readLinks(_ fields: inout Fields) -> [CommunityLink] {
     return links
 }
 
-struct ConfigForm: JSONDecodable {
+private struct ConfigForm: JSONDecodable {
     let config: ParseConfig
 
     init(from fields: inout Fields) {
@@ -69,6 +75,20 @@ struct ConfigForm: JSONDecodable {
     }
 }
 
+/// A limit that is misspelled would be none. Pages that call it `settings` keep things of their own there.
+private struct StrictConfigForm: JSONDecodable {
+    let config: ParseConfig
+
+    init(from fields: inout Fields) {
+        fields.refuse(otherThan: [
+            "message_limit", "member_limit", "speed_config", "parsing_speed", "include_media", "since",
+            "until",
+            "incremental", "filters",
+        ])
+        config = ConfigForm(from: &fields).config
+    }
+}
+
 /// `"safe"`, or an object that names it, as tasks show it.
 private func readSpeed(_ fields: inout Fields) -> Speed {
     let name = fields.has("speed_config") ? "speed_config" : "parsing_speed"
@@ -85,6 +105,10 @@ private struct FiltersForm: JSONDecodable {
     let filters: ParseFilters
 
     init(from fields: inout Fields) {
+        fields.refuse(otherThan: [
+            "has_username", "has_phone", "exclude_bots", "exclude_deleted", "exclude_admins", "premium_only",
+            "active_since", "keywords", "media_only",
+        ])
         var filters = ParseFilters()
         filters.hasUsername = fields.bool("has_username", default: false)
         filters.hasPhone = fields.bool("has_phone", default: false)

@@ -14,7 +14,7 @@ extension ParseError: ProblemConvertible {
                     "A task that is \(status.rawValue) cannot \(order.rawValue)",
                     "Задача в состоянии \(status.rawValue) не принимает \(order.rawValue)")
             ).with(["status_now": .string(status.rawValue)])
-        case .claimLost:
+        case .claimLost, .overtaken:
             Problem(
                 409, "conflict",
                 .init(
@@ -32,12 +32,17 @@ extension ParseError: ProblemConvertible {
 
 extension NoAccount: ProblemConvertible {
     public var problem: Problem {
-        var problem = Problem(
-            409, "no_account_available",
-            .init(
+        let sentence: LocalizedText =
+            reasons.objectValue?.isEmpty == true
+            ? .init(
+                "You have no account to read with: connect one first",
+                "У вас нет аккаунта, которым можно читать: сначала подключите его")
+            : .init(
                 "None of your accounts can read just now", "Ни один из ваших аккаунтов сейчас не может читать"
             )
-        ).with(["reasons": reasons, "retry_at": JSONValue(retryAt)])
+        var problem = Problem(409, "no_account_available", sentence).with([
+            "reasons": reasons, "retry_at": JSONValue(retryAt),
+        ])
         if let retryAt { problem.members.append(JSONMember("free_at", retryAt.json)) }
         return problem
     }

@@ -61,14 +61,8 @@ struct ParsingUpkeep: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do {
-                while try await store.purge(at: time.now) > 0 { try Task.checkCancellation() }
-            } catch  where !(error is CancellationError) {
-                log.warning("upkeep.failed", ["error": .error(error)])
-            }
-            try await time.sleep(for: Self.interval)
+        try await readiness.repeating(every: Self.interval, time, log, failure: "upkeep.failed") {
+            while try await store.purge(at: time.now) > 0 { try Task.checkCancellation() }
         }
     }
 }

@@ -9,24 +9,30 @@ import Synchronization
 final class ProgressHub: Service {
     static let interval: Duration = .milliseconds(500)
 
-    /// How a task stands, as events.
+    /// How a task stands, as events that are ready to go out.
     struct News: Sendable {
+        struct Events: Sendable {
+            let progress: EncodedEvent
+            let done: EncodedEvent
+        }
         let revision: Int64
         let isLast: Bool
-        private let texts: [Language: String]
+        private let events: [Events]
 
         init(_ task: ParseTask?, revision: Int64, at now: Timestamp) {
             self.revision = revision
             isLast = task?.status.isFinal ?? true
-            var texts: [Language: String] = [:]
-            for language in Language.allCases {
-                texts[language] = task?.progressJSON(language, at: now).text ?? #"{"status":"deleted"}"#
+            events = Language.allCases.map { language in
+                let data = task?.progressJSON(language, at: now).text ?? #"{"status":"deleted"}"#
+                func event(_ name: String) -> EncodedEvent {
+                    ServerSentEvent(id: String(revision), name: name, data: data).encoded
+                }
+                return Events(progress: event("progress"), done: event("done"))
             }
-            self.texts = texts
         }
 
-        func event(_ name: String, _ language: Language) -> ServerSentEvent {
-            ServerSentEvent(id: String(revision), name: name, data: texts[language] ?? "")
+        func events(_ language: Language) -> Events {
+            events[Language.allCases.firstIndex(of: language) ?? 0]
         }
     }
 

@@ -128,14 +128,14 @@ struct TaskRoutes: Sendable {
             defer { listeners.add(-1) }
             var told = seen
             if first.revision > told {
-                try await writer.send(first.event("progress", language))
+                try await writer.send(first.events(language).progress)
                 told = first.revision
             }
-            if first.isLast { return try await writer.send(first.event("done", language)) }
+            if first.isLast { return try await writer.send(first.events(language).done) }
             for await item in news where item.revision > told || item.isLast {
-                if item.revision > told { try await writer.send(item.event("progress", language)) }
+                if item.revision > told { try await writer.send(item.events(language).progress) }
                 told = item.revision
-                if item.isLast { return try await writer.send(item.event("done", language)) }
+                if item.isLast { return try await writer.send(item.events(language).done) }
             }
         }
     }

@@ -40,21 +40,15 @@ struct SessionKeeper: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
         var round = 0
-        while true {
-            do {
-                let now = time.now
-                let sessions = try await store.endedSessions(at: now).map {
-                    (id: $0.id, until: $0.blockedUntil)
-                }
-                try await ended.fill(sessions, now: now, round: UniqueID(random).description)
-                if round % 180 == 0 { try await store.tidy(at: time.now) }
-                round += 1
-            } catch  where !(error is CancellationError) {
-                log.warning("session-keeper.failed", ["error": .error(error)])
+        try await readiness.repeating(every: Self.interval, time, log, failure: "session-keeper.failed") {
+            let now = time.now
+            let sessions = try await store.endedSessions(at: now).map {
+                (id: $0.id, until: $0.blockedUntil)
             }
-            try await time.sleep(for: Self.interval)
+            try await ended.fill(sessions, now: now, round: UniqueID(random).description)
+            if round % 180 == 0 { try await store.tidy(at: time.now) }
+            round += 1
         }
     }
 }
@@ -72,21 +66,15 @@ struct DeletionAnnouncer: Service {
     let log: Log
 
     func run() async throws {
-        try await readiness.wait(time)
-        while true {
-            do {
-                for (event, user) in try await store.pendingDeletions() {
-                    for service in UserDeletion.listeners {
-                        try await broker.publish(
-                            UserDeletion.message(event: event.description, user: user, to: service),
-                            to: UserDeletion.queue(of: service).name)
-                    }
-                    try await store.deletionAnnounced(event)
+        try await readiness.repeating(every: Self.interval, time, log, failure: "deletion.not-announced") {
+            for (event, user) in try await store.pendingDeletions() {
+                for service in UserDeletion.listeners {
+                    try await broker.publish(
+                        UserDeletion.message(event: event.description, user: user, to: service),
+                        to: UserDeletion.queue(of: service).name)
                 }
-            } catch  where !(error is CancellationError) {
-                log.warning("deletion.not-announced", ["error": .error(error)])
+                try await store.deletionAnnounced(event)
             }
-            try await time.sleep(for: Self.interval)
         }
     }
 }

@@ -9,7 +9,7 @@ public struct Problem: Error, Sendable, Equatable {
     public var detail: LocalizedText
     public var errors: [FieldError] = []
     public var headers: Headers = [:]
-    /// Further members, such as `retry_at`.
+    /// Further members, such as `retry_at`. One that has the name of a problem's own is not shown.
     public var members: [JSONMember] = []
 
     public init(_ status: Int, _ code: String, _ detail: LocalizedText) {
@@ -51,10 +51,13 @@ public struct Problem: Error, Sendable, Equatable {
                             ]
                         })))
         }
+        for member in members where !object.contains(where: { $0.name == member.name }) {
+            object.append(member)
+        }
         var headers = headers
         headers["Content-Type"] = "application/problem+json"
         headers["Content-Language"] = language.rawValue
-        return Response(status, headers: headers, content: .bytes(JSONValue.object(object + members).bytes))
+        return Response(status, headers: headers, content: .bytes(JSONValue.object(object).bytes))
     }
 }
 

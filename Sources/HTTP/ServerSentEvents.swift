@@ -25,6 +25,14 @@ public struct ServerSentEvent: Sendable, Equatable {
     }
 }
 
+extension ServerSentEvent {
+    /// As it goes out.
+    public var encoded: EncodedEvent { EncodedEvent(bytes: Bytes(text.utf8)) }
+}
+
+/// An event as it goes out, made once for however many are sent it.
+public struct EncodedEvent: Sendable, Equatable { let bytes: Bytes }
+
 private func oneLine(_ text: String) -> String {
     String(text.filter { !$0.isNewline && $0 != "\0" })
 }
@@ -32,7 +40,8 @@ private func oneLine(_ text: String) -> String {
 /// Where events are sent.
 public struct EventWriter: Sendable {
     let writer: any BodyWriter
-    public func send(_ event: ServerSentEvent) async throws { try await writer.write(event.text) }
+    public func send(_ event: ServerSentEvent) async throws { try await send(event.encoded) }
+    public func send(_ event: EncodedEvent) async throws { try await writer.write(event.bytes) }
 }
 
 extension Response {

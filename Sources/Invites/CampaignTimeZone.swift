@@ -1,5 +1,4 @@
 public import Core
-import FoundationEssentials
 
 /// The clock on the wall where a campaign's people live: how far it is from UTC at a moment.
 ///
@@ -78,10 +77,7 @@ public struct CampaignTimeZone: Equatable, Sendable, CustomStringConvertible {
             }),
             name.utf8.allSatisfy({ $0.isNameByte || "/-+".utf8.contains($0) })
         else { return nil }
-        guard let data = try? Data(contentsOf: URL(filePath: "/usr/share/zoneinfo/\(name)")) else {
-            return nil
-        }
-        return [UInt8](data)
+        return try? FileSystem.read("/usr/share/zoneinfo/\(name)", limit: 1 << 20)
     }
 
     /// RFC 8536, the part with 64-bit moments.

@@ -1,40 +1,29 @@
+import Core
+
 #if canImport(Glibc)
     import Glibc
 #endif
 
-/// A file or folder could not be made or written.
-public struct FileError: Error, CustomStringConvertible {
-    public let path: String
-    public let reason: String
-    public var description: String { "\(path): \(reason)" }
-}
-
 /// Makes `path` and what is missing above it; gives the last folder to `account`.
 func makeFolder(_ path: String, for account: Account? = nil) throws {
-    var end = path.startIndex
-    while end < path.endIndex {
-        end = path[path.index(after: end)...].firstIndex(of: "/") ?? path.endIndex
-        guard mkdir(String(path[..<end]), 0o755) == 0 || errno == EEXIST else {
-            throw FileError(path: path, reason: systemMessage(errno))
-        }
-    }
+    try FileSystem.makeFolder(path, mode: 0o755)
     if let account { try give(path, to: account) }
 }
 
 func give(_ path: String, to account: Account) throws {
     guard chown(path, account.user, account.group) == 0 else {
-        throw FileError(path: path, reason: systemMessage(errno))
+        throw FileError(path: path)
     }
 }
 
 /// Writes a whole small file, readable by its owner alone.
 func writeFile(_ path: String, _ text: String, for account: Account? = nil) throws {
     let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard file >= 0 else { throw FileError(path: path, reason: systemMessage(errno)) }
+    guard file >= 0 else { throw FileError(path: path) }
     defer { close(file) }
     var text = text
     let written = text.withUTF8 { Glibc.write(file, $0.baseAddress, $0.count) }
-    guard written == text.utf8.count else { throw FileError(path: path, reason: systemMessage(errno)) }
+    guard written == text.utf8.count else { throw FileError(path: path) }
     if let account { try give(path, to: account) }
 }
 
@@ -56,7 +45,7 @@ func readFile(_ path: String, last limit: Int = 1 << 20) -> String? {
 }
 
 func moveFile(_ path: String, to place: String) throws {
-    guard rename(path, place) == 0 else { throw FileError(path: place, reason: systemMessage(errno)) }
+    guard rename(path, place) == 0 else { throw FileError(path: place) }
 }
 
 func removeFile(_ path: String) { unlink(path) }

@@ -64,30 +64,30 @@ public struct Course: Equatable, Sendable {
         let comments: Int64
     }
 
-    public private(set) var community: CommunityRecord?
-    public private(set) var steps: [Step] = []
-    public private(set) var choice = Choice.asked
-    private var index = 0
-    private var cursor: String?
+    public internal(set) var community: CommunityRecord?
+    public internal(set) var steps: [Step] = []
+    public internal(set) var choice = Choice.asked
+    var index = 0
+    var cursor: String?
     /// Posts whose comments are still to be read, the next one first.
-    private var posts: [Post] = []
-    private var threadCursor: String?
-    private var thread: Int64 = 0
-    private var postsCursor: String?
-    private var isLastPost = false
-    private(set) var coverage: [Step: Coverage] = [:]
+    var posts: [Post] = []
+    var threadCursor: String?
+    var thread: Int64 = 0
+    var postsCursor: String?
+    var isLastPost = false
+    var coverage: [Step: Coverage] = [:]
     /// The newest of a step's messages: behind it the next incremental run begins.
-    private(set) var newest: [Step: Int64] = [:]
-    private(set) var floor: [Step: Int64] = [:]
+    var newest: [Step: Int64] = [:]
+    var floor: [Step: Int64] = [:]
     /// When reading began.
-    private(set) var begun: Timestamp?
+    var begun: Timestamp?
     /// How many messages there are, by the number of the newest; and the number reached.
-    private var newestOrdinal: Int64?
-    private var reachedOrdinal: Int64?
-    private var newestDate: Timestamp?
-    private var reachedDate: Timestamp?
+    var newestOrdinal: Int64?
+    var reachedOrdinal: Int64?
+    var newestDate: Timestamp?
+    var reachedDate: Timestamp?
     /// Rows of this run that were known from an earlier one.
-    private(set) var known: Int64 = 0
+    var known: Int64 = 0
 
     public init() {}
 
@@ -227,7 +227,7 @@ public struct Course: Equatable, Sendable {
                 harvest.counts.filtered += 1
                 continue
             }
-            harvest.people.see(person, first: person.joinedAt, last: person.lastSeen)
+            harvest.people.see(person, first: person.joinedAt, last: person.lastThere)
         }
         coverage[.members]?.read = before + Int64(people.count) + Int64(page.others)
         cursor = page.cursor ?? cursor
@@ -362,194 +362,6 @@ public struct Course: Equatable, Sendable {
     }
 
     /// The order of the last message taken in, and of the last post.
-    private var cursorOrder: Int64?
-    private var postOrder: Int64?
-
-    // MARK: - How far
-
-    /// Items there are to read, by Telegram's own counts; nil where it gives none.
-    func estimate(_ config: ParseConfig) -> Int64? {
-        var total: Int64 = 0
-        for step in steps {
-            guard let part = estimate(step, config) else { return nil }
-            total += part
-        }
-        return steps.isEmpty ? nil : total
-    }
-
-    private func estimate(_ step: Step, _ config: ParseConfig) -> Int64? {
-        let coverage = coverage[step] ?? Coverage()
-        if coverage.isFinished { return coverage.read }
-        switch step {
-        case .members:
-            guard let count = community?.memberCount else { return config.memberLimit }
-            return min(count, coverage.cappedAt ?? .max, config.memberLimit ?? .max)
-        case .messages:
-            guard config.since == nil, config.until == nil, floor[step] == nil else {
-                return config.messageLimit
-            }
-            guard let newestOrdinal else { return config.messageLimit }
-            return min(newestOrdinal, config.messageLimit ?? .max)
-        case .comments:
-            guard let reported = coverage.reported, reported > 0 else { return config.messageLimit }
-            // The posts that were seen tell what the others may bring.
-            var expected = reported
-            if !isLastPost, let newestOrdinal, let reachedOrdinal, newestOrdinal > reachedOrdinal {
-                expected = Int64(
-                    Double(reported) * Double(newestOrdinal) / Double(newestOrdinal - reachedOrdinal))
-            }
-            return min(expected, config.messageLimit ?? .max)
-        }
-    }
-
-    /// The share that is done, over all steps; nil where nothing tells.
-    func fraction(_ config: ParseConfig) -> Double? {
-        guard !steps.isEmpty else { return nil }
-        var done = Double(min(index, steps.count))
-        if let step {
-            guard let part = fraction(step, config) else {
-                return index == 0 ? nil : done / Double(steps.count)
-            }
-            done += min(max(part, 0), 1)
-        }
-        return done / Double(steps.count)
-    }
-
-    private func fraction(_ step: Step, _ config: ParseConfig) -> Double? {
-        let read = Double(coverage[step]?.read ?? 0)
-        if step == .messages, let since = config.since, let newestDate, let reachedDate, newestDate > since {
-            let whole = (newestDate - since).inSeconds
-            let byDate = (newestDate - reachedDate).inSeconds / whole
-            let byCount = config.messageLimit.map { read / Double(max($0, 1)) } ?? 0
-            return max(byDate, byCount)
-        }
-        guard let total = estimate(step, config), total > 0 else { return nil }
-        return read / Double(total)
-    }
-}
-
-/// Why a community cannot be read in the way that was asked for.
-public enum CourseError: Error, Equatable, Sendable {
-    case membersOfChannel, commentsOfGroup, noComments, nothingToldOfCommunity
-
-    public var failure: TaskFailure {
-        switch self {
-        case .membersOfChannel:
-            TaskFailure(
-                "members_not_listable",
-                .init(
-                    "Only administrators of a channel see its members; read its comments instead",
-                    "Подписчиков канала видят только его администраторы; читайте комментарии"))
-        case .commentsOfGroup:
-            TaskFailure(
-                "not_a_channel",
-                .init(
-                    "This is a group: it has messages, comments belong to channels",
-                    "Это группа: в ней сообщения, а комментарии бывают у каналов"))
-        case .noComments:
-            TaskFailure(
-                "no_comments",
-                .init("This channel has no comments", "У этого канала нет комментариев"))
-        case .nothingToldOfCommunity:
-            TaskFailure(
-                "unreadable",
-                .init("Telegram tells nothing of this community", "Telegram ничего не сообщает о сообществе"))
-        }
-    }
-}
-
-// MARK: - As it is kept
-
-extension Course.Coverage {
-    var json: JSONValue {
-        .object(present: [
-            "read": .int(read), "reported": JSONValue(reported), "hidden": .int(hidden),
-            "capped_at": cappedAt.map { .int($0) }, "members_hidden": isHidden ? true : nil,
-            "limited": isLimited ? true : nil, "finished": .bool(isFinished),
-        ])
-    }
-
-    fileprivate init(_ json: JSONValue) {
-        read = json["read"]?.intValue ?? 0
-        reported = json["reported"]?.intValue
-        cappedAt = json["capped_at"]?.intValue
-        isHidden = json["members_hidden"]?.boolValue ?? false
-        isLimited = json["limited"]?.boolValue ?? false
-        isFinished = json["finished"]?.boolValue ?? false
-    }
-}
-
-extension Course {
-    /// Of the task: what the first step has, and each step by name.
-    public var coverageJSON: JSONValue {
-        let main = steps.first.flatMap { coverage[$0] } ?? Coverage()
-        var members = main.json.objectValue ?? []
-        members.append(
-            JSONMember(
-                "steps", .object(steps.map { JSONMember($0.rawValue, coverage[$0]?.json ?? .null) })))
-        return .object(members)
-    }
-
-    public func planJSON(_ language: Language) -> JSONValue {
-        [
-            "steps": .array(steps.map { .string($0.rawValue) }), "reason": .string(choice.rawValue),
-            "message": .string(choice.sentence(language)),
-        ]
-    }
-
-    var stored: JSONValue {
-        func numbers(_ values: [Step: Int64]) -> JSONValue {
-            .object(
-                Step.allCases.compactMap { step in values[step].map { JSONMember(step.rawValue, .int($0)) } })
-        }
-        return .object(present: [
-            "community": community?.json, "steps": .array(steps.map { .string($0.rawValue) }),
-            "choice": .string(choice.rawValue), "index": JSONValue(index),
-            "cursor": cursor.map { .string($0) },
-            "posts": posts.isEmpty
-                ? nil : .array(posts.map { ["id": .string($0.id), "comments": .int($0.comments)] }),
-            "thread_cursor": threadCursor.map { .string($0) }, "thread": .int(thread),
-            "posts_cursor": postsCursor.map { .string($0) }, "last_post": .bool(isLastPost),
-            "coverage": .object(
-                Step.allCases.compactMap { step in coverage[step].map { JSONMember(step.rawValue, $0.json) } }
-            ),
-            "newest": numbers(newest), "floor": numbers(floor),
-            "newest_ordinal": newestOrdinal.map { .int($0) },
-            "reached_ordinal": reachedOrdinal.map { .int($0) }, "newest_date": newestDate?.json,
-            "reached_date": reachedDate?.json, "known": .int(known),
-            "cursor_order": cursorOrder.map { .int($0) }, "post_order": postOrder.map { .int($0) },
-            "begun": begun?.json,
-        ])
-    }
-
-    init(stored json: JSONValue) {
-        func numbers(_ name: String) -> [Step: Int64] {
-            var result: [Step: Int64] = [:]
-            for step in Step.allCases { result[step] = json[name]?[step.rawValue]?.intValue }
-            return result
-        }
-        community = json["community"].flatMap { CommunityRecord($0) }
-        steps = (json["steps"]?.arrayValue ?? []).compactMap { $0.stringValue.flatMap { Step(rawValue: $0) } }
-        choice = json["choice"]?.stringValue.flatMap { Choice(rawValue: $0) } ?? .asked
-        index = Int(json["index"]?.intValue ?? 0)
-        cursor = json["cursor"]?.stringValue
-        posts = (json["posts"]?.arrayValue ?? []).compactMap { post in
-            post["id"]?.stringValue.map { Post(id: $0, comments: post["comments"]?.intValue ?? 0) }
-        }
-        threadCursor = json["thread_cursor"]?.stringValue
-        thread = json["thread"]?.intValue ?? 0
-        postsCursor = json["posts_cursor"]?.stringValue
-        isLastPost = json["last_post"]?.boolValue ?? false
-        for step in Step.allCases { coverage[step] = json["coverage"]?[step.rawValue].map { Coverage($0) } }
-        newest = numbers("newest")
-        floor = numbers("floor")
-        newestOrdinal = json["newest_ordinal"]?.intValue
-        reachedOrdinal = json["reached_ordinal"]?.intValue
-        newestDate = json["newest_date"]?.stringValue.flatMap { Timestamp($0) }
-        reachedDate = json["reached_date"]?.stringValue.flatMap { Timestamp($0) }
-        known = json["known"]?.intValue ?? 0
-        cursorOrder = json["cursor_order"]?.intValue
-        postOrder = json["post_order"]?.intValue
-        begun = json["begun"]?.stringValue.flatMap { Timestamp($0) }
-    }
+    var cursorOrder: Int64?
+    var postOrder: Int64?
 }

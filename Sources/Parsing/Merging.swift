@@ -7,6 +7,8 @@ public struct Merging: Equatable, Sendable {
         public var first: Timestamp?
         public var last: Timestamp?
         public var messages: Int64
+        /// Seen otherwise than by what they wrote: as a member, or in an event.
+        public var isToldOf: Bool
     }
 
     /// In the order they were first met.
@@ -22,12 +24,15 @@ public struct Merging: Equatable, Sendable {
     ) {
         guard let place = places[person.platformID] else {
             places[person.platformID] = sightings.count
-            sightings.append(Sighting(person: person, first: first, last: last, messages: messages))
+            sightings.append(
+                Sighting(
+                    person: person, first: first, last: last, messages: messages, isToldOf: messages == 0))
             return
         }
         sightings[place].first = earlier(sightings[place].first, first)
         sightings[place].last = later(sightings[place].last, last)
         sightings[place].messages += messages
+        if messages == 0 { sightings[place].isToldOf = true }
         // An administrator who is met again as a mere author stays one.
         if person.isAdmin { sightings[place].person.isAdmin = true }
     }

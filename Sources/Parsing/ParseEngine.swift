@@ -29,6 +29,10 @@ public struct ParseEngine: Sendable {
     static let leaseDuration: Duration = .minutes(5)
     private static let patience = 5
     private static let lookAround: Duration = .seconds(10)
+    /// How often people wrote is counted as often as takes no more than a tenth of the time, and whenever the task
+    /// rests. So a person's row is changed after every page of a slow source, and for many at once of a fast one.
+    private static let countShare = 10
+    private static let mostUncounted: Int64 = 300_000
 
     let store: ParseStore
     let adapters: [Platform: any PlatformAdapter]
@@ -66,7 +70,8 @@ public struct ParseEngine: Sendable {
     private struct Attempt {
         var task: ParseTask
         var lease: AccountLease?
-        var pace = Pace()
+        /// When the account asked; nil where only the store knows.
+        var pace: Pace?
         /// Accounts that cannot go on with this task now.
         var excluded: [String] = []
         var waitsForTelegram = false
@@ -74,6 +79,33 @@ public struct ParseEngine: Sendable {
         var refusal: NoAccount?
         var failures = 0
         var lookedAround: Duration
+        /// Up to when its time is in the task's counts.
+        var entered: Duration
+        /// When people's messages are to be counted next.
+        var countsNext: Duration
+        /// People who need not be looked for.
+        var known = KnownPeople.nobody
+        /// The page behind the last one, which was asked for while that was written.
+        var ahead: Answer?
+
+        init(_ task: ParseTask, at uptime: Duration) {
+            self.task = task
+            (lookedAround, entered, countsNext) = (uptime, uptime, uptime)
+        }
+
+        /// How the task stands in the store, whatever we believed.
+        mutating func goOn(from task: ParseTask) {
+            self.task = task
+            known = .nobody
+            ahead = nil
+            pace = nil
+        }
+    }
+
+    /// What came of asking for a page.
+    private struct Answer: Sendable {
+        let page: Result<ReadingPage, any Error>
+        let pace: Pace
     }
 
     /// Works on `task`. Throws `CancellationError` when it is stopped from outside; then somebody has to
@@ -83,7 +115,7 @@ public struct ParseEngine: Sendable {
             try await store.finish(task, .noAdapter, at: time.now, keepingResultsFor: retention)
             return .failed
         }
-        var attempt = Attempt(task: task, lease: nil, lookedAround: time.uptime)
+        var attempt = Attempt(task, at: time.uptime)
         do {
             try await takeUpLease(&attempt)
             while true {
@@ -91,6 +123,8 @@ public struct ParseEngine: Sendable {
                     if let outcome = try await step(&attempt, adapter) { return outcome }
                 } catch let error as StorageError {
                     try await recover(&attempt, from: error)
+                } catch ParseError.overtaken {
+                    try await readAnew(&attempt)
                 } catch  where !(error is CancellationError || error is ParseError) {
                     // Another service does not answer, or not as it should.
                     let failure = ReadingFailure.unreachable(message: String(describing: error))
@@ -129,20 +163,21 @@ public struct ParseEngine: Sendable {
 
     /// Nil as long as there is more to do.
     private func step(_ attempt: inout Attempt, _ adapter: any PlatformAdapter) async throws -> Outcome? {
-        let begun = time.uptime
-        let figures = attempt.task.config.speed.figures
-        guard
-            let request = attempt.task.course.next(
-                attempt.task.link, attempt.task.config, size: rhythm.size ?? figures.batch,
-                pages: rhythm.pages)
-        else { return try await finish(&attempt, nil) }
-        guard let lease = try await heldLease(&attempt) else { return try await waitForAccount(&attempt) }
-        try await keepPace(&attempt, lease, request, figures, cost: adapter.cost(of: request))
-
+        guard let request = nextRequest(attempt.task, attempt.task.course) else {
+            return try await finish(&attempt, nil)
+        }
+        let answer: Answer
+        if let ahead = attempt.ahead {
+            answer = ahead
+            attempt.ahead = nil
+        } else {
+            attempt.entered = time.uptime
+            guard let lease = try await heldLease(&attempt) else { return try await waitForAccount(&attempt) }
+            answer = try await ask(request, &attempt, adapter, with: lease)
+        }
+        attempt.pace = answer.pace
         let page: ReadingPage
-        do {
-            page = try await adapter.read(request, with: lease, for: attempt.task.user)
-        } catch let failure as ReadingFailure {
+        do { page = try answer.page.get() } catch let failure as ReadingFailure {
             return try await meet(failure, &attempt, request)
         }
         if !page.messages.isEmpty || !page.people.isEmpty { attempt.failures = 0 }
@@ -154,32 +189,96 @@ public struct ParseEngine: Sendable {
         } catch {
             return try await finish(&attempt, error.failure)
         }
-        attempt.task = try await store.save(
-            harvest, course, of: attempt.task, active: time.uptime - begun, at: time.now)
+        try await save(harvest, course, &attempt, adapter, mayReadAhead: page.failure == nil)
         didSave(attempt.task, harvest.counts)
         if let failure = page.failure { return try await meet(failure, &attempt, request) }
         return try await giveWay(&attempt)
     }
 
+    private func nextRequest(_ task: ParseTask, _ course: Course) -> ReadingRequest? {
+        course.next(
+            task.link, task.config, size: rhythm.size ?? task.config.speed.figures.batch, pages: rhythm.pages)
+    }
+
+    /// Writes a page, and reads the next one meanwhile, unless the account may have to be given back before.
+    private func save(
+        _ harvest: Course.Harvest, _ course: Course, _ attempt: inout Attempt, _ adapter: any PlatformAdapter,
+        mayReadAhead: Bool
+    ) async throws {
+        let task = attempt.task
+        let now = time.uptime
+        let uncounted = task.counts.uncounted + Int64(harvest.messages.count)
+        let isCounting = now >= attempt.countsNext || uncounted >= Self.mostUncounted
+        var ahead: (request: ReadingRequest, lease: AccountLease, pace: Pace)?
+        if mayReadAhead, !isTimeToLookAround(attempt), let lease = attempt.lease, isFresh(lease),
+            let request = nextRequest(task, course), let pace = attempt.pace
+        {
+            ahead = (request, lease, pace)
+            attempt.pace = nil
+        }
+        let next = ahead
+        async let answer: Answer? =
+            if let next {
+                await ask(next.request, task, adapter, with: next.lease, next.pace)
+            } else { nil }
+        attempt.task = try await store.save(
+            harvest, course, of: task, knowing: attempt.known, counting: isCounting,
+            active: now - attempt.entered, at: time.now)
+        if isCounting {
+            let saved = time.uptime
+            attempt.countsNext = saved + (saved - now) * Self.countShare
+        }
+        attempt.entered = now
+        attempt.known.note(harvest.people, in: task.config)
+        attempt.ahead = await answer
+    }
+
+    private func ask(
+        _ request: ReadingRequest, _ attempt: inout Attempt, _ adapter: any PlatformAdapter,
+        with lease: AccountLease
+    ) async throws -> Answer {
+        var pace = attempt.pace
+        if pace == nil { pace = try await store.pace(of: lease.account) }
+        return await ask(request, attempt.task, adapter, with: lease, pace ?? Pace())
+    }
+
+    /// Reads a page as soon as the account may.
+    private func ask(
+        _ request: ReadingRequest, _ task: ParseTask, _ adapter: any PlatformAdapter,
+        with lease: AccountLease, _ pace: Pace
+    ) async -> Answer {
+        var pace = pace
+        do {
+            try await keepPace(
+                &pace, lease, request, task.config.speed.figures, cost: adapter.cost(of: request))
+            return Answer(
+                page: .success(try await adapter.read(request, with: lease, for: task.user)), pace: pace)
+        } catch { return Answer(page: .failure(error), pace: pace) }
+    }
+
     private func keepPace(
-        _ attempt: inout Attempt, _ lease: AccountLease, _ request: ReadingRequest, _ figures: Speed.Figures,
+        _ pace: inout Pace, _ lease: AccountLease, _ request: ReadingRequest, _ figures: Speed.Figures,
         cost: Int
     ) async throws {
         guard rhythm.isPaced else { return }
         let asking: Pace.Asking = request.what == .members ? .users : .messages
         while true {
             let now = time.now
-            let moment = attempt.pace.next(asking, figures, count: cost, at: now)
+            let moment = pace.next(asking, figures, count: cost, at: now)
             guard moment > now else { break }
             try await time.sleep(for: moment - now)
         }
-        attempt.pace.note(cost, at: time.now)
-        try await store.note(attempt.pace, of: lease.account, at: time.now)
+        pace.note(cost, at: time.now)
+        try await store.note(pace, of: lease.account, at: time.now)
+    }
+
+    private func isTimeToLookAround(_ attempt: Attempt) -> Bool {
+        time.uptime - attempt.lookedAround > Self.lookAround
     }
 
     /// Gives the account or the place to somebody whose turn it is more.
     private func giveWay(_ attempt: inout Attempt) async throws -> Outcome? {
-        guard time.uptime - attempt.lookedAround > Self.lookAround, !attempt.task.course.isFinished else {
+        guard attempt.ahead == nil, isTimeToLookAround(attempt), !attempt.task.course.isFinished else {
             return nil
         }
         attempt.lookedAround = time.uptime
@@ -203,7 +302,7 @@ public struct ParseEngine: Sendable {
         guard let left = attempt.task.lease else { return }
         if let lease = try? await lender.extend(left, user: attempt.task.user, for: Self.leaseDuration) {
             attempt.lease = lease
-            attempt.pace = try await store.pace(of: lease.account)
+            attempt.pace = nil
             attempt.task = try await store.begin(attempt.task, with: lease, at: time.now)
         } else {
             try Task.checkCancellation()
@@ -211,10 +310,12 @@ public struct ParseEngine: Sendable {
         }
     }
 
+    /// Counted from when it was asked for, so that it never ends before we think it does.
+    private func isFresh(_ lease: AccountLease) -> Bool { lease.until - time.now > Self.leaseDuration / 2 }
+
     private func heldLease(_ attempt: inout Attempt) async throws -> AccountLease? {
         if let lease = attempt.lease {
-            // Counted from when it was asked for, so that it never ends before we think it does.
-            if lease.until - time.now > Self.leaseDuration / 2 { return lease }
+            if isFresh(lease) { return lease }
             if let longer = try await lender.extend(lease, user: attempt.task.user, for: Self.leaseDuration) {
                 attempt.lease = longer
                 attempt.task = try await store.begin(attempt.task, with: longer, at: time.now)
@@ -227,7 +328,7 @@ public struct ParseEngine: Sendable {
             let lease = try await lender.lease(
                 user: attempt.task.user, excluding: attempt.excluded, for: Self.leaseDuration)
             attempt.lease = lease
-            attempt.pace = try await store.pace(of: lease.account)
+            attempt.pace = nil
             attempt.task = try await store.begin(attempt.task, with: lease, at: time.now)
             log.info("parse.account", ["task": .id(attempt.task.id), "account": .id(lease.account)])
             return lease
@@ -247,14 +348,14 @@ public struct ParseEngine: Sendable {
         // Nobody tells us of accounts that other services give back, so we look again now and then.
         let soon = now + .seconds(30)
         let until = min(max(refusal?.retryAt ?? soon, now + .seconds(1)), max(soon, now + .seconds(1)))
-        let shown = refusal?.retryAt ?? until
         let reason: Waiting.Reason = attempt.waitsForTelegram ? .floodWait : .noAccount
         try await store.wait(
             attempt.task,
             for: Waiting(
                 reason, until: until,
                 details: .object([
-                    JSONMember("reasons", refusal?.reasons ?? [:]), JSONMember("free_at", shown.json),
+                    JSONMember("reasons", refusal?.reasons ?? [:]),
+                    JSONMember("free_at", JSONValue(refusal?.retryAt)),
                 ])), at: now)
         log.info("parse.waiting", ["task": .id(attempt.task.id), "until": .text(until.description)])
         return .waiting
@@ -299,7 +400,9 @@ public struct ParseEngine: Sendable {
         case .unreachable(let message):
             attempt.failures += 1
             guard attempt.failures < Self.patience else {
-                if let lease = attempt.lease { try? await lender.giveBack(lease, user: attempt.task.user) }
+                let lease = attempt.lease
+                attempt.lease = nil
+                if let lease { try? await lender.giveBack(lease, user: attempt.task.user) }
                 try Task.checkCancellation()
                 try await store.wait(
                     attempt.task, for: Waiting(.unreachable, until: time.now + .seconds(30)), at: time.now)
@@ -349,6 +452,11 @@ public struct ParseEngine: Sendable {
         return failure == nil ? .completed : .failed
     }
 
+    private func readAnew(_ attempt: inout Attempt) async throws {
+        guard let current = try await store.claimed(attempt.task) else { throw ParseError.claimLost }
+        attempt.goOn(from: current)
+    }
+
     /// Whether the last write arrived is not known: what stands in the store counts.
     private func recover(_ attempt: inout Attempt, from error: StorageError) async throws {
         attempt.failures += 1
@@ -367,7 +475,7 @@ public struct ParseEngine: Sendable {
             return
         }
         guard let current else { throw ParseError.claimLost }
-        attempt.task = current
+        attempt.goOn(from: current)
         if isOurFault, attempt.failures >= Self.patience {
             _ = try await finish(&attempt, .broken)
             throw ParseError.claimLost

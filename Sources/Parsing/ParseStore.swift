@@ -17,6 +17,8 @@ public enum ParseError: Error, Equatable, Sendable {
     case wrongState(TaskStatus, TaskOrder)
     /// Somebody else works on this task now, or it was stopped.
     case claimLost
+    /// It is still ours, and stands otherwise than we know it: it has to be read anew.
+    case overtaken
     case tooManyTasks(limit: Int)
 }
 
@@ -133,6 +135,7 @@ extension ParseStore {
                 throw ParseError.wrongState(task.status, order)
             }
             guard status != task.status else { return task }
+            try transaction.countAll(of: task)
             let rows = try transaction.run(
                 """
                 UPDATE parse_tasks SET status = \(status.rawValue), claim = NULL, claimed_until = 0,
@@ -246,6 +249,7 @@ extension ParseTask {
         counts.erased = try row.int64("erased")
         counts.lastPerson = try row.int64("last_person")
         counts.lastMessage = try row.int64("last_message")
+        counts.countedMessage = try row.int64("counted_message")
         self.counts = counts
         failure = TaskFailure(stored: try row.optionalJSON("failure"))
         waiting = Waiting(stored: try row.optionalJSON("waiting"))

@@ -78,7 +78,9 @@ public struct ParseFilters: Equatable, Sendable {
         if excludesDeleted, person.isDeleted { return false }
         if excludesAdmins, person.isAdmin { return false }
         if premiumOnly, !person.isPremium { return false }
-        if let activeSince, let seen = person.lastSeen, seen < activeSince { return false }
+        if let activeSince, person.lastSeen != nil, let there = person.lastThere, there < activeSince {
+            return false
+        }
         return true
     }
 
@@ -229,6 +231,10 @@ public struct Waiting: Equatable, Sendable {
 
     var sentence: LocalizedText {
         switch reason {
+        case .noAccount where details["reasons"]?.objectValue?.isEmpty == true:
+            .init(
+                "There is no account to read with: connect one first",
+                "Нет аккаунта, которым можно читать: сначала подключите его")
         case .noAccount:
             .init(
                 "None of the accounts is free to read just now",
@@ -311,8 +317,12 @@ public struct TaskCounts: Equatable, Sendable {
     public var erased: Int64 = 0
     var lastPerson: Int64 = 0
     var lastMessage: Int64 = 0
+    var countedMessage: Int64 = 0
 
     public init() {}
+
+    /// Messages that are in no person's count yet.
+    var uncounted: Int64 { lastMessage - countedMessage }
 }
 
 /// How far a task is, from what was really read.
@@ -342,13 +352,14 @@ public struct TaskProgress: Equatable, Sendable {
             remaining = nil
             return
         }
+        let active = task.counts.active
+        // The first minute may be quicker than its speed allows in the long run.
+        let allowed = total.map { max(task.config.speed.duration(of: $0, asking: .messages) - active, .zero) }
         if let fraction, fraction > 0, done > 0 {
-            let total = task.counts.active * (1 / min(fraction, 1))
-            remaining = max(total - task.counts.active, .zero)
-        } else if let total {
-            remaining = task.config.speed.duration(of: total - done, asking: .messages)
+            let measured = max(active * (1 / min(fraction, 1)) - active, .zero)
+            remaining = max(measured, allowed ?? .zero)
         } else {
-            remaining = nil
+            remaining = allowed
         }
     }
 }

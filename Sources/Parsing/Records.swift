@@ -22,6 +22,12 @@ public struct PersonRecord: Equatable, Sendable {
 
     public init(platformID: String) { self.platformID = platformID }
 
+    /// Who joined was there at that moment, whatever the platform shows of them.
+    var lastThere: Timestamp? {
+        guard let joinedAt, let lastSeen else { return lastSeen ?? joinedAt }
+        return max(joinedAt, lastSeen)
+    }
+
     var displayName: String {
         let name = lastName.isEmpty ? firstName : firstName.isEmpty ? lastName : "\(firstName) \(lastName)"
         return ForeignText.name(name.isEmpty ? username ?? "" : name)

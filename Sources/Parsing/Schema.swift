@@ -4,7 +4,8 @@ extension Migration {
     /// What parsing-service keeps in `parsing_db`.
     ///
     /// Rows of results are numbered without gaps as they are written, so that a page is found by its place; a
-    /// row that is erased leaves its number empty.
+    /// row that is erased leaves its number empty. Up to `counted_message` a task's messages are counted in its
+    /// people's rows, which are all changed at once, so that PostgreSQL's pages are left half empty for it.
     public static let parsing: [Migration] = [
         Migration(
             1, "tasks, people, messages",
@@ -31,6 +32,7 @@ extension Migration {
                     erased BIGINT NOT NULL DEFAULT 0,
                     last_person BIGINT NOT NULL DEFAULT 0,
                     last_message BIGINT NOT NULL DEFAULT 0,
+                    counted_message BIGINT NOT NULL DEFAULT 0,
                     failure TEXT,
                     waiting TEXT,
                     not_before BIGINT NOT NULL DEFAULT 0,
@@ -71,7 +73,7 @@ extension Migration {
                     presence TEXT NOT NULL,
                     language_code TEXT NOT NULL,
                     PRIMARY KEY (task_no, platform_id)
-                ) WITH (fillfactor = 70);
+                ) WITH (fillfactor = 50);
                 CREATE UNIQUE INDEX parse_people_place ON parse_people (task_no, position);
                 CREATE INDEX parse_people_username ON parse_people (lower(username)) WHERE username IS NOT NULL;
                 CREATE INDEX parse_people_phone ON parse_people (phone) WHERE phone IS NOT NULL;
@@ -126,6 +128,7 @@ extension Migration {
                     erased BIGINT NOT NULL DEFAULT 0,
                     last_person BIGINT NOT NULL DEFAULT 0,
                     last_message BIGINT NOT NULL DEFAULT 0,
+                    counted_message BIGINT NOT NULL DEFAULT 0,
                     failure TEXT,
                     waiting TEXT,
                     not_before BIGINT NOT NULL DEFAULT 0,

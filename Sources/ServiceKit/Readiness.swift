@@ -19,6 +19,23 @@ public final class Readiness: Middleware {
         while !isReady { try await time.sleep(for: .milliseconds(50)) }
     }
 
+    /// Once the service is ready, does `work` again and again, so far apart, until its task is cancelled. A round
+    /// that fails is told as `failure`, and the next one follows all the same.
+    public func repeating(
+        every interval: Duration, _ time: any TimeSource, _ log: Log, failure: StaticString,
+        _ work: () async throws -> Void
+    ) async throws {
+        try await wait(time)
+        while true {
+            do {
+                try await work()
+            } catch  where !(error is CancellationError) {
+                log.warning(failure, ["error": .error(error)])
+            }
+            try await time.sleep(for: interval)
+        }
+    }
+
     func becomeReady() { flag.withLock { $0 = true } }
 
     public func handle(

@@ -152,6 +152,17 @@ import Testing
         #expect(json["errors"]?[0]?["message"] == "From 1 to 5 characters are expected")
     }
 
+    @Test func `shows its own members once, whatever else is put beside them`() async throws {
+        let problem = Problem(409, "wrong_state", .init("Not now", "Не сейчас"))
+            .with(["status": "PENDING", "retry_at": "later", "retry_at": "never"])
+        let bytes = try await problem.response(requestID: "r1", language: .english).collect()
+        let told = try JSONValue(parsing: bytes)
+        #expect(told["status"] == 409)
+        #expect(told["retry_at"] == "later")
+        let names = told.objectValue?.map(\.name) ?? []
+        #expect(names.count == Set(names).count)
+    }
+
     @Test func `speaks the reader's language`() async throws {
         let (_, json) = try await answer(to: "{}", language: "ru-RU, en;q=0.5")
         #expect(json["detail"] == "Некоторые поля не заполнены или неверны")

@@ -186,7 +186,10 @@ struct `The invite service's API` {
         try await bare { town in
             let task = try await town.makeTask()
             #expect(try await town.post("/api/v1/tasks/\(task)/execute").code == "no_targets")
-            #expect(try await town.post("/api/v1/tasks/\(task)/pause").code == "wrong_state")
+            let refused = try await town.post("/api/v1/tasks/\(task)/pause")
+            #expect(refused.code == "wrong_state")
+            #expect(refused["status"] == 409)
+            #expect(refused["status_now"] == "PENDING")
         }
     }
 

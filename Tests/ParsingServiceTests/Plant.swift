@@ -103,8 +103,17 @@ final class Plant: Sendable {
         users.on("GET", "/internal/ended-sessions/{id}") { _ in .json(["ended": false] as JSONValue) }
         let servers = [
             HTTPServer(ServerSettings(port: usersPort), users),
-            HTTPServer(ServerSettings(port: managerPort), Slow(manager.router, slowness)),
-            HTTPServer(ServerSettings(port: integrationPort), Counting(integration.router, requests)),
+            HTTPServer(
+                ServerSettings(port: managerPort),
+                Attended(router: manager.router) { request in
+                    guard request.path.contains("/release/") else { return }
+                    try? await SystemTime().sleep(for: slowness.now)
+                }),
+            HTTPServer(
+                ServerSettings(port: integrationPort),
+                Attended(router: integration.router) { request in
+                    if request.path.hasPrefix("/internal/telegram/") { requests.note(request) }
+                }),
         ]
         for server in servers { try server.bind() }
         let services = manager.services + integration.services + servers
@@ -341,42 +350,20 @@ final class Requests: Sendable {
     }
 }
 
-/// Notes reading requests as they arrive.
-private struct Counting: Responder {
-    let router: Router
-    let requests: Requests
-
-    init(_ router: Router, _ requests: Requests) {
-        self.router = router
-        self.requests = requests
-    }
-
-    func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
-    func answer(_ request: Request) async -> Response {
-        if request.path.hasPrefix("/internal/telegram/") { requests.note(request) }
-        return await router.answer(request)
-    }
-}
-
 final class Slowness: Sendable {
     private let duration = Mutex<Duration>(.zero)
     func set(_ duration: Duration) { self.duration.withLock { $0 = duration } }
     var now: Duration { duration.withLock { $0 } }
 }
 
-/// Takes its time before it has an account back.
-private struct Slow: Responder {
+/// A router that a test has a part in, before it answers.
+private struct Attended: Responder {
     let router: Router
-    let slowness: Slowness
-
-    init(_ router: Router, _ slowness: Slowness) {
-        self.router = router
-        self.slowness = slowness
-    }
+    let before: @Sendable (Request) async -> Void
 
     func answerAtOnce(_ request: Request) -> Response? { router.answerAtOnce(request) }
     func answer(_ request: Request) async -> Response {
-        if request.path.contains("/release/") { try? await SystemTime().sleep(for: slowness.now) }
+        await before(request)
         return await router.answer(request)
     }
 }

@@ -84,6 +84,17 @@ struct `parsing-service` {
             ["config.until before_since"]
         ),
         (#"{"platform": "telegram", "link": "abcd", "config": []}"#, ["config not_an_object"]),
+        (
+            #"{"platform": "telegram", "links": [5, "no link"], "targets": ["@abcd", "nor this"], "link": "?"}"#,
+            [
+                "link not_a_community", "links[0] wrong_type", "links[1] not_a_community",
+                "targets[1] not_a_community",
+            ]
+        ),
+        (
+            #"{"platform": "telegram", "link": "abcd", "config": {"message_limt": 5, "filters": {"has_user": true}}}"#,
+            ["config.filters.has_user unknown_field", "config.message_limt unknown_field"]
+        ),
         (#"[]"#, [" not_an_object"]),
     ])
     func `says all that is wrong with a task`(body: String, mistakes: [String]) async throws {
@@ -215,6 +226,9 @@ struct `parsing-service` {
             let task = await run.user(71).get("/tasks/\(id)")
             #expect(task["status"] == "pending")
             #expect(task["waiting"]["until"]?.stringValue.flatMap { Timestamp($0) } != nil)
+            #expect(task["waiting"]["message"]?.stringValue?.contains("connect one") == true, "\(task.text)")
+            // Nobody knows when there will be one.
+            #expect(task["waiting"]["accounts"]?["free_at"] == .null)
         }
     }
 

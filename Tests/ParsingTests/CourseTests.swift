@@ -143,6 +143,22 @@ func readAll(
         #expect(total == ["10", "9", "8", "7", "6", "5", "4", "3"])
     }
 
+    @Test func `sees nobody for the last time before the first`() throws {
+        var village = Village()
+        village.members = (1...4).map { person($0) }
+        let (day, night) = (Timestamp(seconds: 1_700_000_000), Timestamp(seconds: 1_700_040_000))
+        village.members[0].joinedAt = night
+        village.members[0].lastSeen = day
+        village.members[1].joinedAt = day
+        village.members[1].lastSeen = night
+        village.members[2].joinedAt = day
+        let people = try readAll(village, .members).people
+        #expect([people["1"]?.first, people["1"]?.last] == [night, night])
+        #expect([people["2"]?.first, people["2"]?.last] == [day, night])
+        #expect([people["3"]?.first, people["3"]?.last] == [day, day])
+        #expect([people["4"]?.first, people["4"]?.last] == [nil, nil])
+    }
+
     @Test func `ends at a page that leads nowhere`() throws {
         var course = Course()
         let config = ParseConfig()

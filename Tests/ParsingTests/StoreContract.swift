@@ -202,27 +202,43 @@ func lease(_ account: String = "a") -> AccountLease {
         }
     }
 
+    /// Now and then is counted what was written, now and then somebody is met in an event, and what is known of
+    /// people from one page to the next is lost as a crash loses it.
     @Test(arguments: Engine.available)
-    func `keeps people once, whatever the order in which they are met`(engine: Engine) async throws {
+    func `keeps people once, and counts them right, whatever the order in which they are met`(engine: Engine)
+        async throws
+    {
         try await engine.withStore { store, _ in
             try await store.make("t", .normal, .messages)
             let claimed = try #require(try await store.claim("one", by: "w", at: noon))
             var task = try await store.begin(claimed, with: lease(), at: noon)
             let random = SeededRandom(seed: 5)
             var truth: [String: (count: Int64, first: Timestamp, last: Timestamp)] = [:]
-            for _ in 0..<40 {
+            var known = KnownPeople.nobody
+            for page in 0..<40 {
                 var harvest = Course.Harvest()
                 for _ in 0..<random.int(in: 0...60) {
                     let id = random.int(in: 1...90)
                     let at = Timestamp(seconds: Int64(1_700_000_000 + random.int(in: 0...1_000_000)))
-                    harvest.people.see(person(id), first: at, last: at, messages: 1)
-                    harvest.messages.append(message(id, by: id))
-                    let known = truth[String(id)] ?? (0, at, at)
-                    truth[String(id)] = (known.count + 1, min(known.first, at), max(known.last, at))
+                    let writes = random.int(in: 0...9) > 0
+                    harvest.people.see(person(id), first: at, last: at, messages: writes ? 1 : 0)
+                    if writes {
+                        var message = message(id, by: id)
+                        message.sentAt = at
+                        harvest.messages.append(message)
+                    }
+                    let met = truth[String(id)] ?? (0, at, at)
+                    truth[String(id)] = (met.count + (writes ? 1 : 0), min(met.first, at), max(met.last, at))
                 }
                 harvest.counts.messages = Int64(harvest.messages.count)
-                task = try await store.save(harvest, task.course, of: task, active: .seconds(1), at: noon)
+                task = try await store.save(
+                    harvest, task.course, of: task, knowing: known, counting: page % 7 == 3,
+                    active: .seconds(1), at: noon)
+                known.note(harvest.people, in: task.config)
+                if page % 9 == 4 { known = .nobody }
             }
+            #expect(task.counts.uncounted > 0)
+            try await store.finish(task, nil, at: noon, keepingResultsFor: .days(1))
             let people = try await store.people(of: task, ResultQuery(), at: .after(0), limit: 1000)
             #expect(people.count == truth.count)
             #expect(task.counts.results == Int64(truth.count))
@@ -237,6 +253,66 @@ func lease(_ account: String = "a") -> AccountLease {
             let messages = try await store.messages(of: task, ResultQuery(), at: .after(0), limit: 10_000)
             #expect(Int64(messages.count) == task.counts.storedMessages)
             #expect(messages.map(\.position) == Array(1...Int64(messages.count)))
+        }
+    }
+
+    @Test(arguments: Engine.available)
+    func `has everything counted whenever a task rests`(engine: Engine) async throws {
+        let rests: [@Sendable (ParseStore, ParseTask) async throws -> Void] = [
+            { try await $0.finish($1, nil, at: noon, keepingResultsFor: .days(1)) },
+            { try await $0.finish($1, .broken, at: noon, keepingResultsFor: .days(1)) },
+            { try await $0.wait($1, for: Waiting(.noAccount, until: noon), at: noon) },
+            { try await $0.yield($1, at: noon) },
+            { _ = try await $0.order(.pause, $1.id, of: 1, at: noon, keepingResultsFor: .days(1)) },
+            { _ = try await $0.order(.cancel, $1.id, of: 1, at: noon, keepingResultsFor: .days(1)) },
+        ]
+        try await engine.withStore { store, _ in
+            for (number, rest) in rests.enumerated() {
+                try await store.make("t\(number)", .normal, .messages)
+                let claimed = try #require(try await store.claim("c\(number)", by: "w", at: noon))
+                var task = try await store.begin(claimed, with: lease(), at: noon)
+                for id in 1...3 {
+                    var harvest = Course.Harvest()
+                    harvest.people.see(person(1), first: noon, last: noon, messages: 1)
+                    harvest.messages = [message(id, by: 1)]
+                    task = try await store.save(
+                        harvest, task.course, of: task, counting: id == 1, active: .zero, at: noon)
+                }
+                func count() async throws -> [Int64] {
+                    try await store.people(of: task, ResultQuery(), at: .after(0), limit: 9).map(
+                        \.messageCount)
+                }
+                #expect(try await count() == [1])
+                try await rest(store, task)
+                #expect(try await count() == [3], "\(number)")
+                if let again = try await store.claim("again\(number)", by: "w", at: noon) {
+                    #expect(again.counts.uncounted == 0)
+                    try await store.finish(again, nil, at: noon, keepingResultsFor: .days(1))
+                    #expect(try await count() == [3], "\(number)")
+                }
+            }
+        }
+    }
+
+    /// A power cut takes the last pages from the database, and a worker that lives on does not know.
+    @Test(arguments: Engine.available)
+    func `writes nothing on top of what it does not stand on`(engine: Engine) async throws {
+        try await engine.withStore { store, database in
+            try await store.make("t", .normal, .messages)
+            let claimed = try #require(try await store.claim("one", by: "w", at: noon))
+            let begun = try await store.begin(claimed, with: lease(), at: noon)
+            let saved = try await store.save(
+                Course.Harvest(), begun.course, of: begun, active: .zero, at: noon)
+            try await database.run("UPDATE parse_tasks SET revision = \(begun.revision)")
+            await #expect(throws: ParseError.overtaken) {
+                _ = try await store.save(Course.Harvest(), saved.course, of: saved, active: .zero, at: noon)
+            }
+            await #expect(throws: ParseError.overtaken) {
+                try await store.finish(saved, nil, at: noon, keepingResultsFor: .days(1))
+            }
+            let current = try #require(try await store.claimed(saved))
+            #expect(current == begun)
+            try await store.finish(current, nil, at: noon, keepingResultsFor: .days(1))
         }
     }
 
@@ -261,6 +337,21 @@ func lease(_ account: String = "a") -> AccountLease {
                 return saved.counts.results
             }
             #expect(try await run("first", 1...20) == 20)
+            // Who is known as a member is new where they write, also within one run.
+            try await store.make("writing", .normal, .members, link: "village", incremental)
+            let claimed = try #require(try await store.claim("writing", by: "w", at: noon))
+            var task = try await store.begin(claimed, with: lease(), at: noon)
+            var known = KnownPeople.nobody
+            for isWriting in [false, true, true] {
+                var harvest = Course.Harvest()
+                harvest.people.see(person(7), first: noon, last: noon, messages: isWriting ? 1 : 0)
+                if isWriting { harvest.messages = [message(1, by: 7)] }
+                task = try await store.save(
+                    harvest, task.course, of: task, knowing: known, active: .zero, at: noon)
+                known.note(harvest.people, in: incremental)
+                #expect(task.counts.results == (isWriting ? 1 : 0))
+            }
+            _ = try await store.delete("writing", of: 1, at: noon)
             #expect(try await run("second", 1...25, incremental) == 5)
             #expect(try await run("third", 1...25, incremental) == 0)
             // Its rows go later, a part at a time; from now on they are nobody's.

@@ -66,6 +66,16 @@ public struct Fields {
             FieldError(path.isEmpty ? name : name.isEmpty ? path : "\(path).\(name)", code, message))
     }
 
+    /// Refuses all other names: for objects where a slip of the pen would do something else than was meant.
+    public mutating func refuse(otherThan known: [String]) {
+        for member in value.objectValue ?? [] where !known.contains(member.name) {
+            let names = known.joined(separator: ", ")
+            fail(
+                String(member.name.prefix(100)), "unknown_field",
+                .init("There is no such field; there are: \(names)", "Такого поля нет; есть: \(names)"))
+        }
+    }
+
     // MARK: - Text
 
     public mutating func string(_ name: String, length: ClosedRange<Int> = 1...10_000) -> String {

@@ -112,7 +112,9 @@ public struct Environment: Sendable {
     public mutating func secret(_ name: String) -> Secret<String>? {
         if let text = value(name) { return Secret(text) }
         guard let path = value(name + "_FILE") else { return nil }
-        guard let text = readSmallFile(path) else {
+        guard let bytes = try? FileSystem.read(path, limit: 65_536),
+            let text = String(validating: bytes, as: UTF8.self)
+        else {
             mistake("\(name)_FILE names a file that cannot be read")
             return nil
         }
@@ -132,16 +134,6 @@ private func trimmed(_ text: Substring) -> String {
     while let first = text.first, first.isWhitespace { text.removeFirst() }
     while let last = text.last, last.isWhitespace { text.removeLast() }
     return String(text)
-}
-
-private func readSmallFile(_ path: String) -> String? {
-    let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    defer { close(file) }
-    var buffer = [UInt8](repeating: 0, count: 65_536)
-    let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(file, $0.baseAddress, $0.count) }
-    guard count >= 0 else { return nil }
-    return String(validating: buffer[..<count], as: UTF8.self)
 }
 
 extension Environment {
