@@ -73,14 +73,16 @@ struct InsightRoutes: Sendable {
         let out = try await store.exclusions(of: task.userID, in: task.community, at: now)
         steps.append(["step": "accounts", "count": explained["total"] ?? 0])
         steps.append(["step": "without_right", "count": JSONValue(out.accounts.count)])
-        for reason in explained["reasons"]?.objectValue ?? [] {
+        let reasons = explained["reasons"]?.objectValue ?? []
+        for reason in reasons {
             steps.append(["step": "accounts_refused", "limit": .string(reason.name), "count": reason.value])
         }
-        steps.append(["step": "accounts_free_now", "count": explained["eligible_on_this_page"] ?? 0])
-        if binding.isNull,
-            let most = (explained["reasons"]?.objectValue ?? []).max(by: {
-                ($0.value.intValue ?? 0) < ($1.value.intValue ?? 0)
-            }), explained["eligible_on_this_page"]?.intValue == 0
+        // Of all accounts, of which only some are on the page.
+        let refused = reasons.map { $0.value.intValue ?? 0 }.reduce(0, +)
+        let free = max(0, (explained["total"]?.intValue ?? 0) - refused)
+        steps.append(["step": "accounts_free_now", "count": .int(free)])
+        if binding.isNull, free == 0,
+            let most = reasons.max(by: { ($0.value.intValue ?? 0) < ($1.value.intValue ?? 0) })
         {
             binding = .string(most.name)
         }

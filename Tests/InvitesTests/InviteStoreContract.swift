@@ -3,6 +3,7 @@ import Core
 import Invites
 import Security
 import Storage
+import Synchronization
 import TestServers
 import Testing
 
@@ -32,6 +33,12 @@ enum Engine: String, CaseIterable, CustomTestStringConvertible {
 }
 
 let noon = Timestamp("2025-08-24T12:00:00Z") ?? .epoch
+
+private final class Flag: Sendable {
+    private let state = Mutex(false)
+    var isRaised: Bool { state.withLock { $0 } }
+    func raise() { state.withLock { $0 = true } }
+}
 
 /// What the campaigns' SQL promises, on either engine.
 @Suite(.timeLimit(.minutes(3)))
@@ -110,6 +117,41 @@ struct `The store of campaigns` {
             )
             #expect(try await store.inFlight(task.id, at: noon) == 0)
             #expect(try await store.claim(task.id, limit: 5, by: "worker", at: noon).claim == .stopped)
+        }
+    }
+
+    /// Sends that begin do not wait for what is noted of their task, and still not one begins behind a pause.
+    @Test(arguments: Engine.available)
+    func `begins nothing behind a pause, however many begin and wake the task at that moment`(engine: Engine)
+        async throws
+    {
+        try await engine.open { store in
+            let task = try await running(store, people: 80)
+            let targets = try await claimed(store, task, 80, by: "worker")
+            try #require(targets.count == 80)
+            let isPaused = Flag()
+            let late = try await withThrowingTaskGroup(of: Int.self) { group in
+                for (index, target) in targets.enumerated() {
+                    let attempt = attempt(target, task)
+                    group.addTask {
+                        if index % 4 == 0 { try await store.wake(task.id, at: noon + .seconds(index)) }
+                        if index == 40 {
+                            try await store.apply(.pause, to: task.id, of: 1, at: noon)
+                            isPaused.raise()
+                        }
+                        let isBehind = isPaused.isRaised
+                        let permission = try await store.begin(attempt, of: task, by: "worker", at: noon)
+                        if isBehind { #expect(permission == .stopped) }
+                        return permission == .granted && isBehind ? 1 : 0
+                    }
+                }
+                return try await group.reduce(0, +)
+            }
+            #expect(late == 0)
+            let sending = try await store.database.run(
+                "SELECT COUNT(*) AS count FROM invite_targets WHERE status = 'sending'")
+            let attempts = try await store.database.run("SELECT COUNT(*) AS count FROM invite_attempts")
+            #expect(try sending.first?.int("count") == attempts.first?.int("count"))
         }
     }
 
