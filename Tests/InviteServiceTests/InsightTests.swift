@@ -32,7 +32,7 @@ struct `What one sees of a campaign` {
             var status = try await town.get("/api/v1/tasks/\(task)/status")
             try await eventually("it waits for Monday") {
                 status = try await town.get("/api/v1/tasks/\(task)/status")
-                return status["waiting_for"]["reason"] != .null
+                return status["waiting_for"]["reason"] == "window"
             }
             #expect(status["waiting_for"]["reason"] == "window")
             #expect(status["waiting_for"]["until"] == "2025-08-25T06:00:00Z")
