@@ -29,7 +29,8 @@ struct `What Telegram says to an invitation` {
 
     static let table: [Row] = [
         Row(
-            words: "Too Many Requests: retry after 300", code: 429, status: "INVITED", switched: "flood_wait",
+            words: "Too Many Requests: retry after 90000", code: 429, status: "INVITED",
+            switched: "flood_wait",
             account: "flood_wait", refused: 0),
         Row(words: "PEER_FLOOD", status: "INVITED", switched: "peer_flood", account: "blocked", refused: 0),
         Row(
