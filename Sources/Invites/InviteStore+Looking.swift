@@ -117,14 +117,14 @@ extension InviteStore {
         }
     }
 
-    /// Asks that a task be looked at now. Where that is going to be anyhow nothing is written: lanes come to an end
-    /// all at once, and each would wait until the one before is on the disk.
+    /// Asks that a task be looked at now. It is noted even where a look is due anyhow: whoever is looking at this
+    /// moment has not seen what this is about. Lanes come to an end all at once, and share a commit.
     public func wake(_ task: Int64, at now: Timestamp) async throws {
-        let soon = now + .milliseconds(20)
-        try await database.run(
+        try await database.gather(
             """
-            UPDATE invite_tasks SET wake_at = \(now), wish = wish + 1
-            WHERE id = \(task) AND status = 'in_progress' AND (wake_at IS NULL OR wake_at > \(soon))
+            UPDATE invite_tasks SET wish = wish + 1,
+                wake_at = CASE WHEN wake_at < \(now) THEN wake_at ELSE CAST(\(now) AS BIGINT) END
+            WHERE id = \(task) AND status = 'in_progress'
             """)
     }
 

@@ -300,6 +300,13 @@ struct `The store of campaigns` {
                 fresh, Waiting(.noAccount, until: noon + .hours(5)), wakeAt: noon + .hours(5), at: noon)
             #expect(try await store.dueTasks(at: noon + .hours(4)).isEmpty)
             #expect(try await store.dueTasks(at: noon + .hours(5)).map(\.id) == [task.id])
+
+            // Somebody was going to look anyhow, and was looking already when the next wish came.
+            try await store.wake(task.id, at: noon + .hours(5))
+            let looking = try #require(try await store.task(task.id))
+            try await store.wake(task.id, at: noon + .hours(5))
+            try await store.wait(looking, nil, wakeAt: noon + .hours(9), at: noon + .hours(5))
+            #expect(try await store.dueTasks(at: noon + .hours(5)).map(\.id) == [task.id])
         }
     }
 
