@@ -216,7 +216,7 @@ import Testing
         async let answer: Void = patient.ping()
         let hasty = patient.within(.milliseconds(50))
         // It waits behind the first: nothing of it has been sent.
-        #expect(await eventually { server.accepted == 1 })
+        #expect(await eventually { gate.isWaitedFor })
         await #expect(throws: CacheError.self) { try await hasty.get("k") }
         gate.open()
         try await answer
