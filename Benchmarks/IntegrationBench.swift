@@ -22,7 +22,8 @@ extension Benchmark {
         let time = SystemTime()
         let world = SandboxWorld(
             WorldOptions(
-                seed: 1, people: 20_000, accounts: count + unusable, communities: 0, strictness: .off, isOdd: false,
+                seed: 1, people: 20_000, accounts: count + unusable, communities: 0, strictness: .off,
+                isOdd: false,
                 start: time.now),
             time: time)
         var router = Router()
