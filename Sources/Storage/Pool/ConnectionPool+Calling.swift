@@ -15,7 +15,7 @@ extension ConnectionPool {
 
     /// Runs `body` on a connection's thread.
     func session<Result: Sendable>(
-        limit: Duration, _ body: @escaping @Sendable (Connection, Ticket) throws -> Result
+        limit: Duration, _ body: @escaping @Sendable (any BlockingConnection, Ticket) throws -> Result
     ) async throws -> Result {
         let ticket = Ticket()
         return try await withTaskCancellationHandler {
@@ -54,7 +54,7 @@ extension ConnectionPool {
     /// Runs `body` on the thread of a leased connection. `isCancellable` is false for cleaning up.
     func perform<Result: Sendable>(
         on lane: Lane, isCancellable: Bool = true,
-        _ body: @escaping @Sendable (Connection, Ticket) throws -> Result
+        _ body: @escaping @Sendable (any BlockingConnection, Ticket) throws -> Result
     ) async throws -> Result {
         let ticket = Ticket()
         return try await withTaskCancellationHandler {
@@ -78,7 +78,7 @@ extension ConnectionPool {
     }
 
     static func perform<Result>(
-        _ body: (Connection, Ticket) throws -> Result, on lane: Lane, _ ticket: Ticket
+        _ body: (any BlockingConnection, Ticket) throws -> Result, on lane: Lane, _ ticket: Ticket
     ) -> Swift.Result<Result, any Error> {
         guard let connection = lane.connection else {
             return .failure(StorageError.unavailable(reason: "the connection was closed", mayHaveRun: false))
@@ -96,6 +96,7 @@ extension ConnectionPool {
     private func submit(_ work: Work, limit: Duration, _ ticket: Ticket) {
         let now = context.time.uptime
         let job = Job(work, limit: limit, deadline: now + context.settings.waiting, ticket: ticket)
+        let wanted = job.isStatement ? loop.map { EventLoop.current ?? $0 } : nil
         var wantsTicks = false
         let (refusal, start): ((any Error)?, Start?) = state.withLock { state in
             if ticket.isCancelled { return (CancellationError(), nil) }
@@ -111,7 +112,7 @@ extension ConnectionPool {
             wantsTicks = !state.isTicking
             state.isTicking = true
             guard state.outage == nil else { return (nil, nil) }
-            return (nil, wakeLane(&state, isForStatement: job.isStatement))
+            return (nil, wakeLane(&state, for: wanted))
         }
         if let refusal { return job.fail(refusal) }
         if let start { begin(start) }
@@ -120,23 +121,32 @@ extension ConnectionPool {
 
     func begin(_ start: Start) {
         switch start {
-        case .onThread(let lane): lane.thread.perform { self.drain(lane) }
-        case .onLoop(let lane): loop?.perform { self.drainOnLoop(lane) }
-        case .leavingLoop(let lane): onThread(lane) { self.drain(lane) }
+        case .onThread(let lane): onThread(lane) { self.drain(lane) }
+        case .onLoop(let lane, let loop): onLoop(loop, lane) { self.drainOnLoop(lane, loop) }
         }
     }
 
-    /// A lane that is where the work wants it, or another one, or a new one.
-    func wakeLane(_ state: inout State, isForStatement: Bool) -> Start? {
-        if isForStatement, let lane = state.idleOnLoop.popLast() { return .onLoop(lane) }
+    /// A lane that is where the work wants it, on a thread unless on a `loop`; or another one, or a new one.
+    func wakeLane(_ state: inout State, for loop: EventLoop?) -> Start? {
+        guard let loop else {
+            if let lane = state.idle.popLast() ?? state.idleOnLoop.popLast() { return .onThread(lane) }
+            return newLane(&state)
+        }
+        if let index = state.idleOnLoop.lastIndex(where: { $0.loop === loop }) {
+            return .onLoop(state.idleOnLoop.remove(at: index), loop)
+        }
         if let lane = state.idle.popLast() {
             // To connect is to block.
-            return isForStatement && lane.watched != nil ? .onLoop(lane) : .onThread(lane)
+            return lane.watched != nil ? .onLoop(lane, loop) : .onThread(lane)
         }
-        if let lane = state.idleOnLoop.popLast() { return .leavingLoop(lane) }
+        if let lane = state.idleOnLoop.popLast() { return .onLoop(lane, loop) }
+        return newLane(&state)
+    }
+
+    private func newLane(_ state: inout State) -> Start? {
         guard state.lanes.count < size else { return nil }
         let lane = Lane(
-            name: "\(Connection.dialect == .postgres ? "pg" : "sq")-\(context.name)-\(state.lanes.count)")
+            name: "\(dialect == .postgres ? "pg" : "sq")-\(context.name)-\(state.lanes.count)")
         state.lanes.append(lane)
         context.metrics.open.add(1)
         return .onThread(lane)

@@ -1,12 +1,12 @@
 import Core
 import Synchronization
 
-/// What the loop calls when a lane's connection has something to read.
-final class LaneSocket<Connection: BlockingConnection>: LoopSocket {
-    private unowned let lane: ConnectionPool<Connection>.Lane
-    private weak var pool: ConnectionPool<Connection>?
+/// What a loop calls when a lane's connection has something to read.
+final class LaneSocket: LoopSocket {
+    private unowned let lane: ConnectionPool.Lane
+    private weak var pool: ConnectionPool?
 
-    init(_ lane: ConnectionPool<Connection>.Lane, _ pool: ConnectionPool<Connection>) {
+    init(_ lane: ConnectionPool.Lane, _ pool: ConnectionPool) {
         self.lane = lane
         self.pool = pool
     }
@@ -15,8 +15,8 @@ final class LaneSocket<Connection: BlockingConnection>: LoopSocket {
 }
 
 extension ConnectionPool {
-    func drainOnLoop(_ lane: Lane) {
-        guard join(lane) else { return onThread(lane) { self.drain(lane) } }
+    func drainOnLoop(_ lane: Lane, _ loop: EventLoop) {
+        guard join(lane, loop) else { return onThread(lane) { self.drain(lane) } }
         while true {
             switch take(for: lane, onLoop: true) {
             case .nothing: return
@@ -61,7 +61,7 @@ extension ConnectionPool {
         if lane.batch != nil {
             // What cannot be read any more cannot be waited for either: going on finds out that it broke.
             guard connection.takeIn() else { return finishOnThread(lane) }
-            if goOn(connection, lane) { drainOnLoop(lane) }
+            if goOn(connection, lane), let loop = lane.loop { drainOnLoop(lane, loop) }
         } else if !connection.notice() {
             let isIdle = state.withLock { state in
                 guard let index = state.idleOnLoop.firstIndex(where: { $0 === lane }) else { return false }
@@ -89,24 +89,34 @@ extension ConnectionPool {
         }
     }
 
-    /// The loop takes the lane; false where it cannot.
-    private func join(_ lane: Lane) -> Bool {
-        guard let loop, let connection = lane.watched else { return false }
-        guard lane.socket == nil else { return true }
+    /// The loop takes the lane, which no other has; false where it cannot.
+    private func join(_ lane: Lane, _ loop: EventLoop) -> Bool {
+        guard let connection = lane.watched else { return false }
+        guard lane.loop == nil else { return true }
         let socket = LaneSocket(lane, self)
         // As long as there is something to read: libpq does not say whether it has read everything.
         guard loop.watch(connection.descriptor, for: socket, onlyReadable: true) else { return false }
-        lane.socket = socket
+        lane.loop = loop
         return true
     }
 
-    /// The loop gives the lane up, and its thread goes on with it.
+    /// The loop that has the lane gives it up, and the lane's thread goes on with it.
     func onThread(_ lane: Lane, _ work: @escaping @Sendable () -> Void) {
-        guard let loop else { return lane.thread.perform(work) }
+        leave(lane) { lane.thread.perform(work) }
+    }
+
+    /// `loop` goes on with the lane, whichever had it.
+    func onLoop(_ loop: EventLoop, _ lane: Lane, _ work: @escaping @Sendable () -> Void) {
+        let goOn: @Sendable () -> Void = { if loop.isCurrent { work() } else { loop.perform(work) } }
+        if lane.loop === loop { goOn() } else { leave(lane, goOn) }
+    }
+
+    private func leave(_ lane: Lane, _ then: @escaping @Sendable () -> Void) {
+        guard let loop = lane.loop else { return then() }
         let leave: @Sendable () -> Void = {
-            if lane.socket != nil, let connection = lane.watched { loop.forget(connection.descriptor) }
-            lane.socket = nil
-            lane.thread.perform(work)
+            if let connection = lane.watched { loop.forget(connection.descriptor) }
+            lane.loop = nil
+            then()
         }
         if loop.isCurrent { leave() } else { loop.perform(leave) }
     }

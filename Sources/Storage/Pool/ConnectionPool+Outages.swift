@@ -11,7 +11,7 @@ extension ConnectionPool {
             context.log.warning("database.connection-lost")
         }
         do {
-            let connection = try Connection(target)
+            let connection = try open()
             lane.interrupter = connection.interrupter
             lane.connection = connection
             if let watched = connection as? any WatchedConnection, watched.canBeWatched {
@@ -67,7 +67,7 @@ extension ConnectionPool {
             state.outage = nil
             var woken: [Start] = [.onThread(lane)]
             for _ in 1..<max(1, min(state.queue.count, size)) {
-                if let other = wakeLane(&state, isForStatement: false) { woken.append(other) }
+                if let other = wakeLane(&state, for: nil) { woken.append(other) }
             }
             return woken
         }

@@ -36,7 +36,7 @@ extension ConnectionPool {
                 return .closed
             }
             guard let first = state.queue.popFirst() else {
-                if lane.socket == nil { state.idle.append(lane) } else { state.idleOnLoop.append(lane) }
+                if lane.loop == nil { state.idle.append(lane) } else { state.idleOnLoop.append(lane) }
                 return .nothing
             }
             var jobs = [first]

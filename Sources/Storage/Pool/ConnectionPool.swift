@@ -4,13 +4,17 @@ import Synchronization
 /// Connections of one kind, and the calls that wait for them, first come first served.
 ///
 /// Each connection has a thread, on which it may block: for transactions, cursors and connecting. Where it can
-/// be watched, single statements, which are most of all work, are sent and received on one loop for all
-/// connections, since waking a thread for each costs as much as the statement. A connection goes over from
-/// one to the other when it is wanted there, and stays until it is wanted back.
+/// be watched, single statements, which are most of all work, are sent and received on a loop, since waking a
+/// thread for each costs as much as the statement: on the caller's own, so that it goes on there without any
+/// change of threads, or on the pool's one for all who have none. A connection goes over from one to the other
+/// when it is wanted there, and stays until it is wanted back.
 ///
 /// A free connection fetches its work itself, several statements at once when several wait: what queued up
 /// goes out as one batch.
-final class ConnectionPool<Connection: BlockingConnection>: Sendable {
+///
+/// It knows them as `any BlockingConnection`: generic over their type it would be called through `any Database`
+/// without being made for any, and would look up types at run time, which took a third of our part of a statement.
+final class ConnectionPool: Sendable {
     enum Work {
         case statement(SQL, CheckedContinuation<Rows, any Error>)
         /// Runs on the connection's thread; what it returns says what becomes of the connection then.
@@ -50,11 +54,11 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     // while it is idle. It changes hands through the pool's lock and the inboxes of both.
     final class Lane: @unchecked Sendable {
         let thread: ThreadExecutor
-        var connection: Connection?
+        var connection: (any BlockingConnection)?
         /// The connection, if it can be watched.
         var watched: (any WatchedConnection)?
-        /// Set while the loop has the lane.
-        var socket: LaneSocket<Connection>?
+        /// The loop that has the lane, if one has.
+        var loop: EventLoop?
         var batch: Batch?
         private let shared = Mutex<(any Interrupter)?>(nil)
 
@@ -76,9 +80,7 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     /// A lane that is about to get to work, and where.
     enum Start {
         case onThread(Lane)
-        case onLoop(Lane)
-        /// It is the loop's, and the work needs a thread.
-        case leavingLoop(Lane)
+        case onLoop(Lane, EventLoop)
     }
     enum Taken {
         case jobs([Job])
@@ -90,7 +92,7 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
         var queue = Queue<Job>()
         /// Each with its own thread.
         var idle: [Lane] = []
-        /// The loop has them.
+        /// Loops have them.
         var idleOnLoop: [Lane] = []
         var lanes: [Lane] = []
         var outage: Outage?
@@ -104,7 +106,9 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
         var reason: String
     }
 
-    let target: Connection.Target
+    let kind: any BlockingConnection.Type
+    let dialect: Dialect
+    let open: @Sendable () throws -> any BlockingConnection
     let size: Int
     let batchLimit: Int
     let context: PoolContext
@@ -113,13 +117,17 @@ final class ConnectionPool<Connection: BlockingConnection>: Sendable {
     /// Until the pool is closed.
     var loop: EventLoop? { loopSlot.withLock { $0 } }
 
-    init(_ target: Connection.Target, size: Int, batch: Int, _ context: PoolContext) {
-        self.target = target
+    init<Connection: BlockingConnection>(
+        of kind: Connection.Type, _ target: Connection.Target, size: Int, batch: Int, _ context: PoolContext
+    ) {
+        self.kind = kind
+        dialect = Connection.dialect
+        open = { try Connection(target) }
         self.size = size
         batchLimit = batch
         self.context = context
         loopSlot = Mutex(
-            Connection.self is any WatchedConnection.Type ? EventLoop(name: "pg-\(context.name)") : nil)
+            kind is any WatchedConnection.Type ? EventLoop(name: "pg-\(context.name)") : nil)
     }
 
     deinit {
