@@ -22,12 +22,15 @@ extension CampaignRunner {
             let answer = try await metrics.step("allocate", time) {
                 try await manager.allocate(
                     action == .invite ? .inviteCampaign : .messaging, for: task.userID, channel: channel,
-                    excluding: out.accounts, reserve: isCounted)
+                    preferred: first.seeker, excluding: out.accounts + first.strangers, reserve: isCounted)
             }
             switch answer {
             case .refused where recent != nil:
                 // One who was left out may be back.
                 leftOut.forget(task)
+            case .refused(let refusal) where !first.strangers.isEmpty:
+                try await passOver(first, of: task, refusal, lane, at: now)
+                return nil
             case .refused(let refusal):
                 // What others that work on the same task hold is no reason to be told of: they say what there is
                 // to say when they are done.
@@ -57,6 +60,21 @@ extension CampaignRunner {
             }
         }
         return nil
+    }
+
+    /// Somebody whom the accounts that are free do not know: they wait for the others, or nobody is left to try.
+    private func passOver(
+        _ person: InviteTarget, of task: InviteTask, _ refusal: AllocationRefusal, _ lane: String,
+        at now: Timestamp
+    ) async throws {
+        if refusal.reasons.isEmpty {
+            try await store.giveUp(person, .refused(.personUnseen), of: task, by: lane, at: now)
+        } else {
+            let moment = max(refusal.retryAt ?? now + settings.lookAgain, now + .seconds(30))
+            try await store.giveBack([person], by: lane, notBefore: moment)
+        }
+        // The others of the task have accounts still.
+        try await store.wake(task.id, at: now)
     }
 
     func noteRefusal(

@@ -45,7 +45,7 @@ extension InviteStore {
             let count = try transaction.run(
                 """
                 UPDATE invite_targets SET status = 'pending', error_code = NULL, error_detail = NULL,
-                    detours = 0, looks = 0, not_before = 0, as_message = FALSE, updated_at = \(now)
+                    detours = 0, looks = 0, strangers = NULL, not_before = 0, as_message = FALSE, updated_at = \(now)
                 WHERE \(filter)
                 """
             ).affected

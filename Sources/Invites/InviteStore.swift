@@ -147,9 +147,9 @@ public struct InviteStore: Sendable {
                 try transaction.run(
                     """
                     INSERT INTO invite_targets (task_id, user_id, username, phone, platform_id, email,
-                        full_name, source, source_detail, consent_basis, created_at, updated_at)
+                        full_name, source, source_detail, consent_basis, seen_in, created_at, updated_at)
                     SELECT \(copy.id), user_id, username, phone, platform_id, email, full_name, source,
-                        source_detail, consent_basis, \(now), \(now)
+                        source_detail, consent_basis, seen_in, \(now), \(now)
                     FROM invite_targets WHERE task_id = \(id) ORDER BY id
                     """)
             }
