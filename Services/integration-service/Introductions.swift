@@ -31,11 +31,11 @@ final class Introductions: Sendable {
     private enum Progress {
         case members(of: ChatID, from: Int)
         case messages(in: ChatID, before: MessageID, page: Int)
-        case read(until: Duration)
+        case read(until: Timestamp)
     }
     private struct Memory {
         var progress: [Place: Progress] = [:]
-        var requests: [ClientID: [Duration]] = [:]
+        var requests: [ClientID: [Timestamp]] = [:]
     }
     private let memory = Mutex(Memory())
     private let time: any TimeSource
@@ -68,9 +68,9 @@ final class Introductions: Sendable {
                 if let person = try await known(id, to: client) { return person }
             }
         } catch let failure as TelegramFailure where failure.isOfTheGroup {
-            note(.read(until: time.uptime + Self.lasts), in: place)
+            note(.read(until: time.now + Self.lasts), in: place)
         } catch let failure as SendFailure where failure.code == .groupRestriction {
-            note(.read(until: time.uptime + Self.lasts), in: place)
+            note(.read(until: time.now + Self.lasts), in: place)
         }
         throw SendFailure.unseen
     }
@@ -80,7 +80,7 @@ final class Introductions: Sendable {
         _ chat: (String) async throws -> ChatID
     ) async throws -> Progress {
         switch memory.withLock({ $0.progress[place] }) {
-        case .read(let end)? where end <= time.uptime: break
+        case .read(let end)? where end <= time.now: break
         case let found?: return found
         case nil: break
         }
@@ -92,7 +92,7 @@ final class Introductions: Sendable {
             try take(&turn)
             let posts = try await client.history(of: group, limit: 30).messages
             guard let post = posts.first(where: { ($0.comments ?? 0) > 0 }) else {
-                return .read(until: time.uptime + Self.lasts)
+                return .read(until: time.now + Self.lasts)
             }
             try take(&turn)
             group = try await client.thread(of: post.id, in: group).chat
@@ -116,7 +116,7 @@ final class Introductions: Sendable {
         case .messages(let group, let before, let page):
             let found = try await client.history(of: group, before: before)
             guard let next = found.next, page + 1 < Self.mostMessagePages else {
-                return .read(until: time.uptime + Self.lasts)
+                return .read(until: time.now + Self.lasts)
             }
             return .messages(in: group, before: next, page: page + 1)
         case .read: return progress
@@ -147,10 +147,12 @@ final class Introductions: Sendable {
     }
 
     private func take(_ turn: inout Turn) throws(SendFailure) {
-        let now = time.uptime
+        let now = time.now
         let wait = memory.withLock { memory -> Duration? in
             if memory.requests.count >= Self.most { memory.requests = [:] }
-            let recent = memory.requests[turn.client, default: []].filter { now - $0 < .minutes(1) }
+            let recent = memory.requests[turn.client, default: []].filter {
+                $0 <= now && now - $0 < .minutes(1)
+            }
             memory.requests[turn.client] = recent
             if recent.count >= Self.perMinute, let first = recent.first { return first + .minutes(1) - now }
             // Others are to have their turn in between.

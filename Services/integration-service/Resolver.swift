@@ -77,7 +77,9 @@ final class Resolver: Sendable {
             let person = try await introductions.introduce(id, from: target.origin, to: client) {
                 try await chat($0, for: client)
             }
-            guard person.kind != .deleted else { throw SendFailure(.userNotFound, original: "the account is deleted") }
+            guard person.kind != .deleted else {
+                throw SendFailure(.userNotFound, original: "the account is deleted")
+            }
             return remember(person, as: Key(client: client.id, reference: .person(id)))
         } catch let failure as SendFailure where failure.code == .personUnseen && failure.retryAfter == nil {
             // What Telegram said of their name weighs more.

@@ -207,9 +207,15 @@ extension TargetForm {
     /// The community somebody was met in, as links write it.
     static func seenIn(_ fields: inout Fields) -> String? {
         let number = fields.raw("seen_in")?.intValue.map(String.init)
-        guard let text = number ?? fields.optionalString("seen_in", length: 0...300), !text.isEmpty else { return nil }
+        guard let text = number ?? fields.optionalString("seen_in", length: 0...300), !text.isEmpty else {
+            return nil
+        }
         guard let key = CommunityKey(text) else {
-            fields.fail("seen_in", "not_a_group", .init("Expected: a group's @name, link or id", "Ожидается @имя, ссылка или идентификатор группы"))
+            fields.fail(
+                "seen_in", "not_a_group",
+                .init(
+                    "Expected: a group's @name, link or id", "Ожидается @имя, ссылка или идентификатор группы"
+                ))
             return nil
         }
         return key.address
@@ -229,13 +235,15 @@ struct TargetChangeForm: JSONDecodable {
     private let json: [JSONMember]
 
     init(from fields: inout Fields) {
-        json = ["username", "phone_number", "user_id_platform", "email", "full_name", "consent_basis", "seen_in"]
-            .compactMap { name in
-                if let number = fields.raw(name)?.intValue {
-                    return JSONMember(name, .string(String(number)))
-                }
-                return fields.optionalString(name, length: 0...1000).map { JSONMember(name, .string($0)) }
+        json = [
+            "username", "phone_number", "user_id_platform", "email", "full_name", "consent_basis", "seen_in",
+        ]
+        .compactMap { name in
+            if let number = fields.raw(name)?.intValue {
+                return JSONMember(name, .string(String(number)))
             }
+            return fields.optionalString(name, length: 0...1000).map { JSONMember(name, .string($0)) }
+        }
     }
 
     private func text(_ name: String, _ old: String?) -> String? {

@@ -100,7 +100,8 @@ extension InviteStore {
 
     /// Ends a claimed person to whom nothing was sent, and says why.
     func giveUp(
-        _ target: InviteTarget, _ reason: TargetReason, of task: InviteTask, by worker: String, at now: Timestamp
+        _ target: InviteTarget, _ reason: TargetReason, of task: InviteTask, by worker: String,
+        at now: Timestamp
     ) async throws {
         try await database.transaction { transaction in
             let rows = try transaction.run(

@@ -10,7 +10,8 @@ public struct ListedPerson: Equatable, Sendable {
     public var seenIn: String?
 
     public init(
-        _ identity: PersonIdentity, email: String? = nil, fullName: String? = nil, consentBasis: String? = nil,
+        _ identity: PersonIdentity, email: String? = nil, fullName: String? = nil,
+        consentBasis: String? = nil,
         seenIn: String? = nil
     ) {
         self.identity = identity

@@ -16,7 +16,8 @@ struct `People known by an id alone` {
     private func people(_ town: Town, _ count: Int, skipping: Int = 0) throws -> [PersonReport] {
         let club = try #require(town.world.communities().first { $0.username == "sandbox_club" }?.chatID)
         return Array(
-            town.world.people(.open, notIn: club, withUsername: false, limit: count + skipping).dropFirst(skipping))
+            town.world.people(.open, notIn: club, withUsername: false, limit: count + skipping).dropFirst(
+                skipping))
     }
 
     private func add(_ people: [PersonReport], seenIn: String?, to task: Int64, _ town: Town) async throws {
@@ -35,7 +36,8 @@ struct `People known by an id alone` {
         let database = try #require(found).service.context.database
         return (
             try await database.run("SELECT COUNT(*) AS n FROM account_ledger").first?.int("n") ?? -1,
-            try await database.run("SELECT COUNT(*) AS n FROM account_permits WHERE state = 'open'").first?.int("n") ?? -1
+            try await database.run("SELECT COUNT(*) AS n FROM account_permits WHERE state = 'open'").first?
+                .int("n") ?? -1
         )
     }
 
@@ -48,7 +50,9 @@ struct `People known by an id alone` {
             group = group.linked.flatMap { world.groups[$0] } ?? group
             let last = group.historyCount
             return Set(
-                (max(1, last - 500)...last).compactMap { world.message($0, in: group)?.sender }.filter { $0 > 0 })
+                (max(1, last - 500)...last).compactMap { world.message($0, in: group)?.sender }.filter {
+                    $0 > 0
+                })
         }
         return try people(town, 3000).filter { authors?.contains($0.userID) ?? true }
     }
@@ -99,7 +103,9 @@ struct `People known by an id alone` {
             let metrics = try #require(found).service.context.metrics
             func pages() -> Int {
                 Metrics.text(of: [metrics]).split(separator: "\n").reduce(0) { sum, line in
-                    let isPage = ["getSupergroupMembers", "getChatHistory"].contains { line.contains("\"\($0)\"") }
+                    let isPage = ["getSupergroupMembers", "getChatHistory"].contains {
+                        line.contains("\"\($0)\"")
+                    }
                     let value = line.split(separator: " ").last.flatMap { Double($0) }
                     return sum + (isPage && line.hasPrefix("telegram_requests_total") ? Int(value ?? 0) : 0)
                 }
@@ -183,10 +189,12 @@ struct `People known by an id alone` {
             #expect(town.adds == 2)
 
             // Told where they were met, they are found.
-            let failed = try await town.get("/api/v1/tasks/\(task)/targets?status=FAILED")["items"].arrayValue ?? []
+            let failed =
+                try await town.get("/api/v1/tasks/\(task)/targets?status=FAILED")["items"].arrayValue ?? []
             for item in failed {
                 let changed = try await town.put(
-                    "/api/v1/tasks/\(task)/targets/\(item["id"]?.intValue ?? 0)", ["seen_in": "@Sandbox_Talk"])
+                    "/api/v1/tasks/\(task)/targets/\(item["id"]?.intValue ?? 0)", ["seen_in": "@Sandbox_Talk"]
+                )
                 #expect(changed["seen_in"] == "sandbox_talk", "\(changed.json)")
             }
             #expect(try await town.post("/api/v1/tasks/\(task)/retry-failed").status == 200)
