@@ -20,16 +20,6 @@ struct `People known by an id alone` {
                 skipping))
     }
 
-    private func add(_ people: [PersonReport], seenIn: String?, to task: Int64, _ town: Town) async throws {
-        let targets = people.map { person in
-            JSONValue.object(present: [
-                "user_id_platform": .int(person.userID), "seen_in": seenIn.map { .string($0) },
-            ])
-        }
-        let added = try await town.post("/api/v1/tasks/\(task)/targets/bulk", ["targets": .array(targets)])
-        #expect(added.status == 201, "\(added.json)")
-    }
-
     /// What account-manager has counted, in its ledger and in permits that are open still.
     private func counted(_ town: Town) async throws -> (actions: Int, permits: Int) {
         let found = town.run(.manager)
@@ -63,7 +53,7 @@ struct `People known by an id alone` {
         try await withTown { town in
             try await town.connect(2)
             let task = try await town.makeTask()
-            try await add(Array(met(in: place, town).prefix(4)), seenIn: place, to: task, town)
+            try await town.addByNumber(met(in: place, town).prefix(4), seenIn: place, to: task)
             _ = try await town.post("/api/v1/tasks/\(task)/execute")
             try await town.play(task)
             let end = try await town.get("/api/v1/tasks/\(task)")
@@ -81,7 +71,7 @@ struct `People known by an id alone` {
             try await town.connect(3)
             let task = try await town.makeTask()
             let deep = try #require(people(town, 3000).last)
-            try await add([deep], seenIn: "sandbox_talk", to: task, town)
+            try await town.addByNumber([deep], seenIn: "sandbox_talk", to: task)
             _ = try await town.post("/api/v1/tasks/\(task)/execute")
             try await town.play(task)
             #expect(try await town.get("/api/v1/tasks/\(task)")["completed_count"] == 1)
@@ -148,7 +138,7 @@ struct `People known by an id alone` {
                 ["group_id": "@sandbox_club", "target_username": .string(person.username ?? "")])
             #expect(looked["is_member"] == false)
             let task = try await town.makeTask()
-            try await add([person], seenIn: nil, to: task, town)
+            try await town.addByNumber([person], seenIn: nil, to: task)
             _ = try await town.post("/api/v1/tasks/\(task)/execute")
             try await town.play(task)
             let target = try await town.get("/api/v1/tasks/\(task)/targets")["items"][0] ?? .null
@@ -165,7 +155,7 @@ struct `People known by an id alone` {
             try await town.connect(2)
             let task = try await town.makeTask()
             let all = try people(town, 3000)
-            try await add(Array(all.filter { $0.username == nil }.prefix(3)), seenIn: nil, to: task, town)
+            try await town.addByNumber(all.filter { $0.username == nil }.prefix(3), seenIn: nil, to: task)
             let known = all.filter { $0.username != nil }.prefix(2)
             try await town.add(Array(known), to: task)
             _ = try await town.post("/api/v1/tasks/\(task)/execute")
@@ -201,5 +191,35 @@ struct `People known by an id alone` {
             try await town.play(task)
             #expect(try await town.get("/api/v1/tasks/\(task)")["completed_count"] == 5)
         }
+    }
+}
+
+extension Town {
+    /// Adds people by nothing but their numbers, and where they were met.
+    @discardableResult
+    func addByNumber(_ people: some Collection<PersonReport>, seenIn: String?, to task: Int64) async throws
+        -> Int
+    {
+        let targets = people.map { person in
+            JSONValue.object(present: [
+                "user_id_platform": .int(person.userID), "seen_in": seenIn.map { .string($0) },
+            ])
+        }
+        guard !targets.isEmpty else { return 0 }
+        let added = try await post("/api/v1/tasks/\(task)/targets/bulk", ["targets": .array(targets)])
+        #expect(added.status == 201, "\(added.json)")
+        return targets.count
+    }
+}
+
+extension SandboxWorld {
+    /// People who would come, of those a community lists, who are not in the club.
+    func members(of username: String) -> [PersonReport] {
+        let club = communities().first { $0.username == "sandbox_club" }?.chatID
+        let open = people(.open, notIn: club, withUsername: false, limit: .max)
+        let members = change { world in
+            world.groups.values.first { $0.username == username }.map { Set($0.members) } ?? []
+        }
+        return open.filter { members.contains($0.userID) }
     }
 }
