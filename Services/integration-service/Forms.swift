@@ -127,9 +127,14 @@ struct TargetFields: Sendable {
                     "target_username, target_phone or target_user_id is required",
                     "Нужен target_username, target_phone или target_user_id"))
         }
+        var origin: Origin?
+        let name = fields.optionalString("target_name", length: 0...300)
+        if fields.has("target_seen_in") {
+            origin = Origin(community: readGroup(&fields, "target_seen_in"), name: name)
+        }
         target = Target(
             username: fields.optionalString("target_username", length: 1...300),
-            phone: fields.optionalString("target_phone", length: 1...40), userID: id)
+            phone: fields.optionalString("target_phone", length: 1...40), userID: id, origin: origin)
     }
 }
 

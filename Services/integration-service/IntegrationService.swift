@@ -53,7 +53,7 @@ private struct IntegrationWiring {
         let desk = LoginDesk(
             telegram, sessions: sessions, accounts: accounts, logins: logins, seals: seals, errands: errands,
             journal: journal, gate: gate, time: time, random: random, log: log)
-        let resolver = Resolver()
+        let resolver = Resolver(time)
 
         let loginRoutes = LoginRoutes(desk: desk, journal: journal)
         let accountRoutes = AccountRoutes(

@@ -17,6 +17,9 @@ final class Resolver: Sendable {
     }
     private static let most = 100_000
     private let memory = Mutex(Memory())
+    private let introductions: Introductions
+
+    init(_ time: any TimeSource) { introductions = Introductions(time) }
 
     /// The chat that a group's name, link or id leads to. Throws `SendFailure`.
     func chat(_ text: String, for client: TelegramClient) async throws -> ChatID {
@@ -48,9 +51,10 @@ final class Resolver: Sendable {
         }
     }
 
-    /// The person a target names. An id the account has seen costs nothing, a name costs little, a number most.
+    /// The person a target names. An id the account has seen costs nothing, a name costs little, a number most; an id
+    /// it has not seen is looked for where the person was met. Throws `SendFailure`.
     func person(_ target: Target, for client: TelegramClient) async throws -> UserID {
-        var refusal: TelegramFailure?
+        var refusal: SendFailure?
         for reference in try target.references() {
             let key = Key(client: client.id, reference: reference)
             if let known = memory.withLock({ $0.people[key] }) { return known }
@@ -61,18 +65,34 @@ final class Resolver: Sendable {
                 if person.kind == .deleted {
                     throw SendFailure(.userNotFound, original: "the account is deleted")
                 }
-                memory.withLock { memory in
-                    if memory.people.count >= Self.most { memory.people = [:] }
-                    memory.people[key] = person.id
-                }
-                return person.id
+                return remember(person, as: key)
             } catch let failure as TelegramFailure where failure.blame == .target || failure.blame == .ourData
             {
                 // Another way to name the same person may lead to them.
-                refusal = failure
+                refusal = SendFailure(failure)
             }
         }
-        throw refusal.map { SendFailure($0) } ?? SendFailure(.userNotFound)
+        guard let id = target.userID else { throw refusal ?? SendFailure(.userNotFound) }
+        do {
+            let person = try await introductions.introduce(id, from: target.origin, to: client) {
+                try await chat($0, for: client)
+            }
+            guard person.kind != .deleted else {
+                throw SendFailure(.userNotFound, original: "the account is deleted")
+            }
+            return remember(person, as: Key(client: client.id, reference: .person(id)))
+        } catch let failure as SendFailure where failure.code == .personUnseen && failure.retryAfter == nil {
+            // What Telegram said of their name weighs more.
+            throw refusal ?? failure
+        }
+    }
+
+    private func remember(_ person: Person, as key: Key) -> UserID {
+        memory.withLock { memory in
+            if memory.people.count >= Self.most { memory.people = [:] }
+            memory.people[key] = person.id
+        }
+        return person.id
     }
 
     /// Forgets a person however they were named; how many places that were.
@@ -101,6 +121,8 @@ struct Target: Equatable, Sendable {
     var username: String?
     var phone: String?
     var userID: Int64?
+    /// Where they were met.
+    var origin: Origin?
 
     /// For a person who reads an answer.
     var name: String { username ?? phone ?? userID.map(String.init) ?? "" }

@@ -117,7 +117,7 @@ struct SendDesk: Sendable {
             throw error
         }
         switch outcome {
-        case .failed(let failure) where failure.code == .unreachable:
+        case .failed(let failure) where failure.code == .unreachable || failure.code == .personUnseen:
             try await store.withdraw(wish.attempt)
             // Where it had begun, it stands as it came out.
             try await store.finish(wish.attempt, with: outcome, at: time.now)

@@ -24,7 +24,8 @@ extension FailureCode {
         case .targetInTooManyGroups: self = .tooManyChannels
         case .targetKicked: self = .userBannedInGroup
         case .invalidName, .invalidPhone: self = .invalidUsername
-        case .noSuchName, .targetDeleted, .noSuchPerson, .unknownPerson: self = .userNotFound
+        case .noSuchName, .targetDeleted, .noSuchPerson: self = .userNotFound
+        case .unknownPerson: self = .personUnseen
         case .groupInaccessible, .groupFull, .membersInaccessible, .nothingToRead, .paidGroup,
             .groupDeactivated,
             .staleChat, .unknownChat, .deadInviteLink, .wrongKindOfChat, .noSuchMessage:

@@ -237,7 +237,7 @@ private struct Staging {
 
 /// The columns by what they mean, looked up once for many rows.
 struct WrittenColumns {
-    let username, phone, platformID, contact, fullName, firstName, lastName, email, basis: [Int]
+    let username, phone, platformID, contact, fullName, firstName, lastName, email, basis, seenIn: [Int]
 
     init(_ roles: PeopleColumns) {
         username = roles[.username]
@@ -249,6 +249,7 @@ struct WrittenColumns {
         lastName = roles[.lastName]
         email = roles[.email]
         basis = roles[.basis]
+        seenIn = roles[.seenIn]
     }
 
     func person(_ row: SheetRow) -> WrittenPerson {
@@ -269,6 +270,7 @@ struct WrittenColumns {
         person.lastName = first(lastName)
         person.email = first(email)
         person.consentBasis = first(basis)
+        person.seenIn = first(seenIn)
         return person
     }
 }

@@ -194,11 +194,31 @@ struct TargetForm: JSONDecodable {
             let identity = try PersonIdentity(
                 writtenUsername: username, writtenPhone: phone, writtenID: id)
             return NewTarget(
-                identity, email: email, fullName: name, source: source, consentBasis: basis)
+                identity, email: email, fullName: name, source: source, consentBasis: basis,
+                seenIn: seenIn(&fields))
         } catch {
             for mistake in error.mistakes { fields.fail(mistake.field, mistake.code, mistake.text) }
             return nil
         }
+    }
+}
+
+extension TargetForm {
+    /// The community somebody was met in, as links write it.
+    static func seenIn(_ fields: inout Fields) -> String? {
+        let number = fields.raw("seen_in")?.intValue.map(String.init)
+        guard let text = number ?? fields.optionalString("seen_in", length: 0...300), !text.isEmpty else {
+            return nil
+        }
+        guard let key = CommunityKey(text) else {
+            fields.fail(
+                "seen_in", "not_a_group",
+                .init(
+                    "Expected: a group's @name, link or id", "Ожидается @имя, ссылка или идентификатор группы"
+                ))
+            return nil
+        }
+        return key.address
     }
 }
 
@@ -215,13 +235,15 @@ struct TargetChangeForm: JSONDecodable {
     private let json: [JSONMember]
 
     init(from fields: inout Fields) {
-        json = ["username", "phone_number", "user_id_platform", "email", "full_name", "consent_basis"]
-            .compactMap { name in
-                if let number = fields.raw(name)?.intValue {
-                    return JSONMember(name, .string(String(number)))
-                }
-                return fields.optionalString(name, length: 0...1000).map { JSONMember(name, .string($0)) }
+        json = [
+            "username", "phone_number", "user_id_platform", "email", "full_name", "consent_basis", "seen_in",
+        ]
+        .compactMap { name in
+            if let number = fields.raw(name)?.intValue {
+                return JSONMember(name, .string(String(number)))
             }
+            return fields.optionalString(name, length: 0...1000).map { JSONMember(name, .string($0)) }
+        }
     }
 
     private func text(_ name: String, _ old: String?) -> String? {
@@ -237,6 +259,7 @@ struct TargetChangeForm: JSONDecodable {
         target.email = text("email", target.email)
         target.fullName = text("full_name", target.fullName)
         target.consentBasis = text("consent_basis", target.consentBasis)
+        target.seenIn = text("seen_in", target.seenIn).flatMap { CommunityKey($0)?.address }
     }
 }
 

@@ -136,7 +136,7 @@ extension PersonResult: ExportedRow {
         "platform_id", "username", "display_name", "first_name", "last_name", "phone", "first_seen",
         "last_seen",
         "message_count", "is_bot", "is_premium", "is_deleted", "is_contact", "is_admin", "language_code",
-        "presence",
+        "presence", "seen_in",
     ]
 
     var cells: [SheetValue] {
@@ -144,7 +144,7 @@ extension PersonResult: ExportedRow {
             .text(platformID), SheetValue(username), .text(displayName), .text(firstName), .text(lastName),
             SheetValue(phone), SheetValue(firstSeen), SheetValue(lastSeen), .number(messageCount),
             .bool(isBot), .bool(isPremium), .bool(isDeleted), .bool(isContact), .bool(isAdmin),
-            .text(languageCode), .text(presence),
+            .text(languageCode), .text(presence), .text(seenIn),
         ]
     }
 }

@@ -7,11 +7,20 @@ public struct PersonReference: Equatable, Sendable {
     public let username: String?
     public let phone: String?
     public let userID: Int64?
+    /// In which community they were met, and what they are called there: an account that knows nobody by that id
+    /// may find them so.
+    public let seenIn: String?
+    public let name: String?
 
-    public init(username: String? = nil, phone: String? = nil, userID: Int64? = nil) {
+    public init(
+        username: String? = nil, phone: String? = nil, userID: Int64? = nil, seenIn: String? = nil,
+        name: String? = nil
+    ) {
         self.username = username
         self.phone = phone
         self.userID = userID
+        self.seenIn = seenIn
+        self.name = name
     }
 
     var members: [JSONMember] {
@@ -19,6 +28,10 @@ public struct PersonReference: Equatable, Sendable {
         if let username { members.append(JSONMember("target_username", .string(username))) }
         if let phone { members.append(JSONMember("target_phone", .string(phone))) }
         if let userID { members.append(JSONMember("target_user_id", .int(userID))) }
+        if userID != nil, let seenIn {
+            members.append(JSONMember("target_seen_in", .string(seenIn)))
+            if let name { members.append(JSONMember("target_name", .string(name))) }
+        }
         return members
     }
 }
@@ -46,6 +59,9 @@ public enum SendRefusal: String, Sendable, CaseIterable {
     case floodWait = "flood_wait"
     case peerFlood = "peer_flood"
     case userNotFound = "user_not_found"
+    /// The account has never met the person, who is known by an id alone; with `retryAfter` it is still looking for
+    /// them where they were met.
+    case personUnseen = "person_unseen"
     case invalidUsername = "invalid_username"
     case privacyRestricted = "privacy_restricted"
     case notMutualContact = "not_mutual_contact"

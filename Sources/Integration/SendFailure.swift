@@ -5,6 +5,9 @@ public enum FailureCode: String, Sendable, CaseIterable {
     case floodWait = "flood_wait"
     case peerFlood = "peer_flood"
     case userNotFound = "user_not_found"
+    /// This account has never met the person, and of whom it has not met a number says nothing. Telegram was not
+    /// asked to act.
+    case personUnseen = "person_unseen"
     case invalidUsername = "invalid_username"
     case privacyRestricted = "privacy_restricted"
     case notMutualContact = "not_mutual_contact"
@@ -27,7 +30,7 @@ public enum FailureCode: String, Sendable, CaseIterable {
 
     public var fault: Fault {
         switch self {
-        case .floodWait, .peerFlood, .accountDisabled, .accountFrozen: .account
+        case .floodWait, .peerFlood, .accountDisabled, .accountFrozen, .personUnseen: .account
         case .userNotFound, .invalidUsername, .privacyRestricted, .notMutualContact, .alreadyParticipant,
             .notInMembersAfterInvite, .tooManyChannels, .userBannedInGroup:
             .target
@@ -42,7 +45,8 @@ public enum FailureCode: String, Sendable, CaseIterable {
         case .floodWait, .peerFlood: 429
         case .userNotFound: 404
         case .invalidUsername, .privacyRestricted, .notMutualContact: 400
-        case .alreadyParticipant, .notInMembersAfterInvite, .tooManyChannels, .userBannedInGroup, .inDoubt:
+        case .alreadyParticipant, .notInMembersAfterInvite, .tooManyChannels, .userBannedInGroup, .inDoubt,
+            .personUnseen:
             409
         case .groupRestriction, .adminRequired, .accountDisabled, .accountFrozen: 403
         case .inviteFailed: 502
@@ -54,7 +58,9 @@ public enum FailureCode: String, Sendable, CaseIterable {
     /// first, and what nobody knows is not tried blindly.
     public var canRetry: Bool {
         switch self {
-        case .floodWait, .peerFlood, .accountDisabled, .accountFrozen, .adminRequired, .unreachable: true
+        case .floodWait, .peerFlood, .accountDisabled, .accountFrozen, .adminRequired, .unreachable,
+            .personUnseen:
+            true
         default: false
         }
     }
@@ -74,6 +80,11 @@ public enum FailureCode: String, Sendable, CaseIterable {
             .init(
                 "Telegram does not find this person: there is no such account, it was deleted, or it hides from this one",
                 "Telegram не находит этого человека: такого аккаунта нет, он удалён или скрыт от этого аккаунта"
+            )
+        case .personUnseen:
+            .init(
+                "This account has never met this person, and Telegram shows nobody by a bare id; name them by username or phone, or let this account read the community they are in",
+                "Этот аккаунт не встречал этого человека, а по одному id Telegram никого не показывает; укажите имя пользователя или телефон либо прочитайте этим аккаунтом сообщество, где человек состоит"
             )
         case .invalidUsername: .init("This is no Telegram username", "Это не имя пользователя Telegram")
         case .privacyRestricted:

@@ -142,7 +142,8 @@ extension CampaignRunner {
                 after: result,
                 AttemptContext(
                     isMessage: attempt.action == .message,
-                    fallsBackToMessages: task.settings.fallsBackToMessages, detours: target.detours))
+                    fallsBackToMessages: task.settings.fallsBackToMessages, detours: target.detours,
+                    strangers: target.strangers.count))
         let code = result.code
         var standing = AccountStanding.mayGoOn
         switch step.permit {

@@ -47,7 +47,7 @@ extension CampaignRunner {
                 try await settleRecords()
             }
             guard let task = hands.task, let first = hands.next,
-                let loan = try await loan(for: task, first: first, hands.lane)
+                let loan = try await loan(for: task, first: first, hands)
             else { return false }
             do {
                 return try await turn(task, loan, hands)
@@ -82,9 +82,13 @@ extension CampaignRunner {
         try await manager.release(loan.account)
     }
 
+    private static let mostUnseen = 200
+
     /// Sends in the name of one lease until the account, the people or the turn are used up.
     func turn(_ task: InviteTask, _ loan: Loan, _ hands: Hands) async throws -> Bool {
         var sent = 0
+        // Whom the account does not know takes none of its turn, but not its whole lease either.
+        var unseen = 0
         var task = task
         func done(_ goesOn: Bool) async throws -> Bool {
             do {
@@ -94,16 +98,22 @@ extension CampaignRunner {
             }
             return goesOn
         }
-        while sent < task.settings.batchSize {
+        while sent < task.settings.batchSize, unseen < Self.mostUnseen {
             if hands.isEmpty {
                 let most = min(settings.chunk, task.settings.batchSize - sent)
                 _ = try await fill(hands, from: task.id, limit: most)
                 task = hands.task ?? task
             }
             guard let target = hands.next else { break }
+            if target.strangers.contains(loan.account.accountID) {
+                // This account's next people come first; then one is looked for that knows them.
+                try await store.giveBack([target], by: hands.lane, notBefore: time.now + .seconds(10))
+                hands.dropFirst()
+                continue
+            }
             switch try await attempt(task, target, loan, hands.lane) {
             case .sent(let step, let standing):
-                sent += 1
+                if step.permit == .release { unseen += 1 } else { sent += 1 }
                 hands.dropFirst()
                 // As good as in doubt for the limits: the account is given back when it has been told.
                 if standing == .unheard || standing == .givenBack { return true }

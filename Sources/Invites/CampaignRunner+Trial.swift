@@ -47,8 +47,10 @@ extension CampaignRunner {
                 switch try await attempt(task, target, loan, lane, isTest: true) {
                 case .sent(let step, let standing):
                     isFree = standing != .unheard && step.target != .inDoubt
-                    if case .back(let reason, _) = step.target {
+                    switch step.target {
+                    case .back(let reason, _), .toAnother(let reason):
                         (outcome.reason, outcome.message) = (reason.code, reason.text)
+                    case .invited, .failed, .skipped, .backAsMessage, .inDoubt: break
                     }
                 case .postponed(let until), .taskWaits(let until, _):
                     (outcome.reason, outcome.retryAt) = ("limits", until)

@@ -51,6 +51,9 @@ public struct CommunityKey: Hashable, Sendable, CustomStringConvertible {
         self.init(key: rest.lowercased(), isPrivateLink: false)
     }
 
+    /// As others are told of it.
+    public var address: String { isPrivateLink ? "https://t.me/\(description)" : description }
+
     public init(chat: Int64) { self.init(key: String(chat), isPrivateLink: false) }
 
     private init(key: String, isPrivateLink: Bool) {

@@ -167,7 +167,7 @@ public struct ErasureStore: Sendable {
                 """
                 UPDATE invite_targets SET username = NULL, phone = NULL, platform_id = NULL, email = NULL,
                     full_name = NULL, error_detail = NULL, invite_link = NULL, consent_basis = NULL,
-                    source_detail = NULL,
+                    source_detail = NULL, seen_in = NULL,
                     error_code = CASE WHEN status IN ('pending', 'claimed', 'failed') THEN 'erased'
                         ELSE error_code END,
                     status = CASE WHEN status IN ('pending', 'claimed', 'failed') THEN 'skipped'

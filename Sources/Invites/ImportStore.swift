@@ -112,6 +112,7 @@ public struct ImportStore: Sendable {
                 .integer(id), .integer(Int64(position + index)), sqlText(identity.username),
                 sqlText(identity.phone), identity.platformID.map { .integer($0) } ?? .null,
                 sqlText(person.email), sqlText(person.fullName), sqlText(person.consentBasis),
+                sqlText(person.seenIn),
             ]
             if checkingStops {
                 func digest(_ identity: PersonIdentity) -> SQLValue {
@@ -126,7 +127,7 @@ public struct ImportStore: Sendable {
         }
         let plain: [StaticString] = [
             "import_id", "position", "username", "phone", "platform_id", "email", "full_name",
-            "consent_basis",
+            "consent_basis", "seen_in",
         ]
         try await database.copy(
             into: "invite_import_people",
@@ -215,10 +216,10 @@ public struct ImportStore: Sendable {
                     merged.written += try transaction.run(
                         """
                         INSERT INTO invite_targets (task_id, user_id, username, phone, platform_id, email,
-                            full_name, source, source_detail, consent_basis, created_at, updated_at)
+                            full_name, source, source_detail, consent_basis, seen_in, created_at, updated_at)
                         SELECT CAST(\(task ?? -id) AS BIGINT), CAST(\(user) AS BIGINT), p.username, p.phone,
                             p.platform_id, p.email, p.full_name, CAST(\(source.rawValue) AS TEXT),
-                            CAST(\(sourceDetail) AS TEXT), p.consent_basis, CAST(\(now) AS BIGINT),
+                            CAST(\(sourceDetail) AS TEXT), p.consent_basis, p.seen_in, CAST(\(now) AS BIGINT),
                             CAST(\(now) AS BIGINT)
                         FROM invite_import_people p WHERE \(chosen) ORDER BY p.position
                         ON CONFLICT DO NOTHING

@@ -212,6 +212,17 @@ extension Transaction {
                     """)
             }
             try note(step.account == .wait ? .errorOccurred : .accountSwitched, reason)
+        case .toAnother(let reason):
+            if try back(target, task, at: now) {
+                try run(
+                    """
+                    UPDATE invite_targets SET not_before = \(now), error_code = \(reason.code),
+                        error_detail = \(detail),
+                        strangers = COALESCE(strangers, '') || CAST(\("\(attempt.accountID) ") AS TEXT)
+                    WHERE id = \(target.id)
+                    """)
+            }
+            try note(.accountSwitched, reason)
         case .backAsMessage:
             _ = try back(target, task, at: now)
             try run("UPDATE invite_targets SET as_message = TRUE WHERE id = \(target.id)")

@@ -98,6 +98,26 @@ extension InviteStore {
             """)
     }
 
+    /// Ends a claimed person to whom nothing was sent, and says why.
+    func giveUp(
+        _ target: InviteTarget, _ reason: TargetReason, of task: InviteTask, by worker: String,
+        at now: Timestamp
+    ) async throws {
+        try await database.transaction { transaction in
+            let rows = try transaction.run(
+                """
+                SELECT * FROM invite_targets
+                WHERE id = \(target.id) AND status = 'claimed' AND held_by = \(worker)
+                """)
+            guard let found = try rows.first.map({ try InviteTarget($0) }) else { return }
+            try transaction.settle(found, as: .failed, reason, at: now)
+            try transaction.log(
+                NewLogEntry(
+                    .inviteFailed, target: found.id, code: reason.code,
+                    details: LogDetails.of(found.identity)), of: task, at: now)
+        }
+    }
+
     /// How many others are sending for a task just now.
     public func holders(of task: Int64, besides worker: String, at now: Timestamp) async throws -> Int {
         try await database.run(

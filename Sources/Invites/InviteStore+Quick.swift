@@ -50,7 +50,7 @@ extension InviteStore {
         case .invited: end = TargetEnd(.invited, .inviteSuccessful, nil)
         case .failed(let reason): end = TargetEnd(.failed, .inviteFailed, reason)
         case .skipped(let reason): end = TargetEnd(.skipped, .inviteSkipped, reason)
-        case .back, .backAsMessage, .inDoubt: return nil
+        case .back, .toAnother, .backAsMessage, .inDoubt: return nil
         }
         let (code, detail) = (result.code, result.originalWords)
         var more: SQL = ""

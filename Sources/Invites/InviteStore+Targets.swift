@@ -15,11 +15,11 @@ extension InviteStore {
                 let rows = try transaction.run(
                     """
                     INSERT INTO invite_targets (task_id, user_id, username, phone, platform_id, email,
-                        full_name, source, source_detail, consent_basis, created_at, updated_at)
+                        full_name, source, source_detail, consent_basis, seen_in, created_at, updated_at)
                     VALUES (\(task), \(user), \(target.identity.username), \(target.identity.phone),
                         \(target.identity.platformID), \(target.email), \(target.fullName),
-                        \(target.source.rawValue), \(target.sourceDetail), \(target.consentBasis), \(now),
-                        \(now))
+                        \(target.source.rawValue), \(target.sourceDetail), \(target.consentBasis),
+                        \(target.seenIn), \(now), \(now))
                     ON CONFLICT DO NOTHING RETURNING id
                     """)
                 if let row = rows.first { ids.append(try row.int64("id")) }
@@ -109,7 +109,8 @@ extension InviteStore {
                     UPDATE invite_targets SET username = \(target.identity.username),
                         phone = \(target.identity.phone), platform_id = \(target.identity.platformID),
                         email = \(target.email), full_name = \(target.fullName),
-                        consent_basis = \(target.consentBasis), updated_at = \(now)
+                        consent_basis = \(target.consentBasis), seen_in = \(target.seenIn),
+                        strangers = NULL, updated_at = \(now)
                     WHERE id = \(id) RETURNING *
                     """)
                 guard let row = rows.first else { throw InviteError.unknownTarget }
@@ -164,7 +165,7 @@ extension InviteStore {
                     try transaction.run(
                         """
                         UPDATE invite_targets SET status = 'pending', error_code = NULL, error_detail = NULL,
-                            detours = 0, looks = 0, not_before = 0, as_message = FALSE, updated_at = \(now)
+                            detours = 0, looks = 0, strangers = NULL, not_before = 0, as_message = FALSE, updated_at = \(now)
                         WHERE \(mine) AND (status = 'failed' OR status = 'skipped'
                             AND error_code IN ('left_out', 'task_cancelled', 'suppressed')) RETURNING id
                         """)

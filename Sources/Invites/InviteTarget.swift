@@ -18,10 +18,13 @@ public struct NewTarget: Equatable, Sendable {
     public var sourceDetail: String?
     /// On what ground the person may be contacted.
     public var consentBasis: String?
+    /// The community they were met in, however written.
+    public var seenIn: String?
 
     public init(
         _ identity: PersonIdentity, email: String? = nil, fullName: String? = nil,
-        source: TargetSource = .manual, sourceDetail: String? = nil, consentBasis: String? = nil
+        source: TargetSource = .manual, sourceDetail: String? = nil, consentBasis: String? = nil,
+        seenIn: String? = nil
     ) {
         self.identity = identity
         self.email = email
@@ -29,6 +32,7 @@ public struct NewTarget: Equatable, Sendable {
         self.source = source
         self.sourceDetail = sourceDetail
         self.consentBasis = consentBasis
+        self.seenIn = seenIn
     }
 }
 
@@ -42,6 +46,10 @@ public struct InviteTarget: Equatable, Sendable {
     public var source: TargetSource
     public var sourceDetail: String?
     public var consentBasis: String?
+    /// The community they were met in.
+    public var seenIn: String?
+    /// Accounts that have turned out not to know them.
+    public var strangers: [String]
     public var stage: TargetStage
     /// Is to be written to instead of added.
     public var asMessage: Bool
@@ -66,7 +74,14 @@ public struct InviteTarget: Equatable, Sendable {
     /// As integration-service is told.
     public var person: PersonReference {
         PersonReference(
-            username: identity.username, phone: identity.phone, userID: identity.platformID)
+            username: identity.username, phone: identity.phone, userID: identity.platformID, seenIn: seenIn,
+            name: fullName)
+    }
+
+    /// Who is looking for them where they were met, and so knows more of the people there every minute.
+    var seeker: String? {
+        guard errorCode == SendRefusal.personUnseen.rawValue, let accountID else { return nil }
+        return strangers.contains(accountID) ? nil : accountID
     }
 }
 
@@ -81,7 +96,7 @@ extension InviteTarget {
             JSONMember("email", JSONValue(email)), JSONMember("full_name", JSONValue(fullName)),
             JSONMember("source", .string(source.rawValue)),
             JSONMember("source_detail", JSONValue(sourceDetail)),
-            JSONMember("consent_basis", JSONValue(consentBasis)),
+            JSONMember("consent_basis", JSONValue(consentBasis)), JSONMember("seen_in", JSONValue(seenIn)),
             JSONMember("status", .string(stage.name)), JSONMember("error_code", JSONValue(errorCode)),
             JSONMember("error_message", JSONValue(reason?.text(language) ?? errorDetail)),
             JSONMember("attempts", JSONValue(attempts)), JSONMember("account_id", JSONValue(accountID)),

@@ -115,5 +115,12 @@ extension Migration {
             CREATE INDEX invite_rights_out ON invite_rights (user_id, community, valid_until)
                 WHERE may_invite = FALSE
             """),
+        Migration(
+            104, "where people were met, and by whom they are not known",
+            """
+            ALTER TABLE invite_targets ADD COLUMN seen_in TEXT;
+            ALTER TABLE invite_targets ADD COLUMN strangers TEXT;
+            ALTER TABLE invite_import_people ADD COLUMN seen_in TEXT
+            """),
     ]
 }

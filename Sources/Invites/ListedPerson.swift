@@ -6,14 +6,19 @@ public struct ListedPerson: Equatable, Sendable {
     public var email: String?
     public var fullName: String?
     public var consentBasis: String?
+    /// The community they were met in.
+    public var seenIn: String?
 
     public init(
-        _ identity: PersonIdentity, email: String? = nil, fullName: String? = nil, consentBasis: String? = nil
+        _ identity: PersonIdentity, email: String? = nil, fullName: String? = nil,
+        consentBasis: String? = nil,
+        seenIn: String? = nil
     ) {
         self.identity = identity
         self.email = email
         self.fullName = fullName
         self.consentBasis = consentBasis
+        self.seenIn = seenIn
     }
 }
 
@@ -68,6 +73,8 @@ public struct WrittenPerson: Sendable {
     public var lastName = ""
     public var email = ""
     public var consentBasis = ""
+    /// A community, as a name, link or id.
+    public var seenIn = ""
 
     public init() {}
 
@@ -105,7 +112,8 @@ public struct WrittenPerson: Sendable {
         guard username != nil || phone != nil || platformID != nil else { throw .nothing }
         return ListedPerson(
             PersonIdentity(username: username, phone: phone, platformID: platformID),
-            email: Self.email(email), fullName: name, consentBasis: Self.cleaned(consentBasis, most: 500))
+            email: Self.email(email), fullName: name, consentBasis: Self.cleaned(consentBasis, most: 500),
+            seenIn: platformID == nil || seenIn.isEmpty ? nil : CommunityKey(seenIn)?.address)
     }
 
     private var name: String? {
@@ -246,7 +254,8 @@ public struct ParseResultPerson: Sendable {
             + first(result["author_name"])
         person = ListedPerson(
             PersonIdentity(username: username, phone: phone, platformID: id),
-            fullName: names.lazy.compactMap { WrittenPerson.cleaned($0, most: 255) }.first)
+            fullName: names.lazy.compactMap { WrittenPerson.cleaned($0, most: 255) }.first,
+            seenIn: id == nil ? nil : Self.text(result["seen_in"]).flatMap { CommunityKey($0)?.address })
     }
 
     private static func text(_ value: JSONValue?) -> String? {

@@ -103,6 +103,11 @@ extension SendRefusal {
             .init(
                 "Telegram does not find this person: no such account, deleted, or hidden",
                 "Telegram не находит этого человека: аккаунта нет, он удалён или скрыт")
+        case .personUnseen:
+            .init(
+                "None of your accounts has met this person, and Telegram shows nobody by a bare id: import them with a username or phone, or read the community they are in with an account of this campaign",
+                "Ни один ваш аккаунт не встречал этого человека, а по одному id Telegram никого не показывает: импортируйте его с именем пользователя или телефоном либо прочитайте его сообщество аккаунтом этой кампании"
+            )
         case .invalidUsername: .init("This is no Telegram username", "Это не имя пользователя Telegram")
         case .privacyRestricted:
             .init(
@@ -159,6 +164,8 @@ public struct NextStep: Equatable, Sendable {
         case skipped(TargetReason)
         /// Goes back to be tried again, by another account or later.
         case back(TargetReason, after: Duration)
+        /// Goes back for an account that knows them: this one does not, and is not tried for them again.
+        case toAnother(TargetReason)
         /// Goes back to be written to instead of added.
         case backAsMessage
         case inDoubt
@@ -195,6 +202,8 @@ public struct NextStep: Equatable, Sendable {
         case release
         /// Nobody knows yet.
         case keep
+
+        static func use(_ wasAsked: Bool) -> PermitUse { wasAsked ? .record(success: false) : .release }
     }
 
     public var target: Target
@@ -221,11 +230,16 @@ public struct AttemptContext: Equatable, Sendable {
     public var fallsBackToMessages: Bool
     /// How often it has gone back already for what was not its fault.
     public var detours: Int
+    /// How many accounts have turned out not to know them.
+    public var strangers: Int
 
-    public init(isMessage: Bool = false, fallsBackToMessages: Bool = false, detours: Int = 0) {
+    public init(
+        isMessage: Bool = false, fallsBackToMessages: Bool = false, detours: Int = 0, strangers: Int = 0
+    ) {
         self.isMessage = isMessage
         self.fallsBackToMessages = fallsBackToMessages
         self.detours = detours
+        self.strangers = strangers
     }
 }
 
@@ -234,6 +248,8 @@ public enum OutcomePolicy {
     /// As often as a target may go back for what is not its fault. One that goes wrong with every account must
     /// not take them all down.
     public static let mostDetours = 20
+    /// As many accounts are tried for a person who is known by an id alone.
+    public static let mostStrangers = 10
 
     /// Telegram's own constants for a person who has blocked the account: a no to this operator.
     static let blockedTypes: Set<String> = ["USER_IS_BLOCKED", "YOU_BLOCKED_USER", "USER_BLOCKED"]
@@ -308,6 +324,14 @@ public enum OutcomePolicy {
         // Telegram has taken it, so it counts against the limits as a success.
         case .notInMembersAfterInvite:
             return NextStep(.failed(reason), count: .accepted, permit: .record(success: true))
+        case .personUnseen:
+            // Telegram was asked to do nothing, but for one word, which is its own.
+            let permit = NextStep.PermitUse.use(type == "USER_ID_INVALID")
+            if let retryAfter {
+                return NextStep(.back(reason, after: .seconds(retryAfter)), count: .none, permit: permit)
+            }
+            let isLast = context.strangers + 1 >= mostStrangers
+            return NextStep(isLast ? .failed(reason) : .toAnother(reason), count: .none, permit: permit)
         case .userNotFound, .invalidUsername, .tooManyChannels:
             return NextStep(.failed(reason), count: .refused, permit: .record(success: false))
         case .inviteFailed:

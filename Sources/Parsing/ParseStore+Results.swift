@@ -33,6 +33,8 @@ public struct PersonResult: Equatable, Sendable {
     public let isAdmin: Bool
     public let presence: String
     public let languageCode: String
+    /// The community they were met in: whoever has only their number may find them there.
+    public let seenIn: String
 }
 
 /// A message in a result.
@@ -71,7 +73,7 @@ extension ParseStore {
         of task: ParseTask, _ query: ResultQuery, at place: ResultPlace, limit: Int
     ) async throws -> [PersonResult] {
         try await rows("parse_people", peopleCondition(query), query.isEmpty, task, place, limit)
-            .map { try PersonResult($0) }
+            .map { try PersonResult($0, seenIn: task.link.shown) }
     }
 
     public func messages(
@@ -322,7 +324,8 @@ extension ParseStore {
 }
 
 extension PersonResult {
-    init(_ row: Row) throws {
+    init(_ row: Row, seenIn: String) throws {
+        self.seenIn = seenIn
         position = try row.int64("position")
         platformID = try row.text("platform_id")
         username = try row.optionalText("username")
@@ -351,7 +354,7 @@ extension PersonResult {
             "username": JSONValue(username), "display_name": .string(displayName),
             "first_seen": JSONValue(firstSeen), "last_seen": JSONValue(lastSeen),
             "message_count": .int(messageCount), "author_username": JSONValue(username),
-            "author_name": .string(displayName), "author_id": .string(platformID),
+            "author_name": .string(displayName), "author_id": .string(platformID), "seen_in": .string(seenIn),
             "platform_specific_data": [
                 "user_id": Int64(platformID).map { .int($0) } ?? .string(platformID),
                 "first_name": .string(firstName), "last_name": .string(lastName), "phone": JSONValue(phone),

@@ -80,7 +80,7 @@ extension ReadingFailure {
             failure.original.contains($0)
         }:
             self = .noAccess(message: failure.message)
-        case "group_restriction", "admin_required", "user_not_found", "invalid_username":
+        case "group_restriction", "admin_required", "user_not_found", "person_unseen", "invalid_username":
             self = .refused(
                 code: failure.code,
                 message: failure.original.isEmpty ? failure.message : failure.original)

@@ -2,7 +2,7 @@
 /// them.
 public struct PeopleColumns: Sendable, Equatable {
     public enum Role: String, Sendable, CaseIterable {
-        case username, phone, userID, fullName, firstName, lastName, email, basis
+        case username, phone, userID, fullName, firstName, lastName, email, basis, seenIn
         /// Any of username, link, phone and id, each line as it likes.
         case contact
     }
@@ -110,6 +110,7 @@ public struct PeopleColumns: Sendable, Equatable {
             .email, 0,
             "email mail emailaddress почта электроннаяпочта емейл имейл эмейл емаил мейл адресэлектроннойпочты"
         )
+        add(.seenIn, 0, "seenin metin сообщество гдевстречен")
         add(.basis, 0, "consentbasis consent basis основание согласие основаниеконтакта правовоеоснование")
         add(
             .contact, 0,

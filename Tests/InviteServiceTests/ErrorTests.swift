@@ -54,6 +54,9 @@ struct `What Telegram says to an invitation` {
         Row(
             words: "USER_CHANNELS_TOO_MUCH", code: 403, status: "FAILED", reason: "too_many_channels"),
         Row(words: "INPUT_USER_DEACTIVATED", status: "FAILED", reason: "user_not_found"),
+        // The library knows nobody of that number in this account: somebody else tries, and nothing has counted.
+        Row(words: "User not found", status: "INVITED", switched: "person_unseen", refused: 0),
+        Row(words: "USER_ID_INVALID", status: "INVITED", switched: "person_unseen", refused: 0),
         Row(words: "USER_ALREADY_PARTICIPANT", status: "SKIPPED", reason: "already_participant"),
         Row(words: "NOBODY_HAS_SEEN_THIS_WORD", status: "FAILED", reason: "invite_failed"),
         Row(words: "", status: "FAILED", reason: "not_in_members_after_invite", refused: 0),

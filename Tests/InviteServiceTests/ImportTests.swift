@@ -283,7 +283,7 @@ struct `The results of parsing` {
     private static let lines = [
         #"{"username":"first","platform_id":"1001","display_name":"Shown","platform_specific_data":{"username":"second","phone":"+79160000001","user_id":2,"first_name":"F"},"author_username":"third"}"#,
         #"{"platform_specific_data":{"username":"nested","user_id":1002,"first_name":"Имя","last_name":"Фамилия"},"author_name":"Author"}"#,
-        #"{"author_username":"@Author","author_phone":"8 916 000 00 03","author_id":1003,"author_name":"Author"}"#,
+        #"{"author_username":"@Author","author_phone":"8 916 000 00 03","author_id":1003,"author_name":"Author","seen_in":"https://t.me/Some_Group"}"#,
         #"{"username":"No Name","platform_id":"","author_id":"1004"}"#,
         #"{"username":"","platform_specific_data":{},"author_id":"","display_name":"Nobody"}"#,
         #"{"platform_specific_data":null,"content":"hello"}"#,
@@ -321,6 +321,8 @@ struct `The results of parsing` {
             let target = try await office.get("/api/v1/tasks/\(task)/targets")["items"][0]
             #expect(target?["source"] == "PARSING_IMPORT")
             #expect(target?["consent_basis"] == "public group")
+            let met = try await office.get("/api/v1/tasks/\(task)/targets?q=author")["items"][0]
+            #expect(met?["seen_in"] == "some_group")
         }
     }
 

@@ -90,6 +90,11 @@ struct `A campaign whose services and servers are killed all the time` {
             for start in stride(from: 0, to: people.count, by: 500) {
                 try await town.add(Array(people[start..<min(start + 500, people.count)]), to: task)
             }
+            // And some of whom a list says nothing but a number, and where they were met.
+            let named = Set(people.map(\.userID))
+            let numbers = try await town.addByNumber(
+                town.world.members(of: "sandbox_talk").filter { !named.contains($0.userID) }
+                    .prefix(size.people / 30), seenIn: "sandbox_talk", to: task)
             let started = try await town.post("/api/v1/tasks/\(task)/execute", ["force": true])
             try #require(started.status == 202, "\(started.json)")
 
@@ -115,7 +120,7 @@ struct `A campaign whose services and servers are killed all the time` {
             }
             if Self.isLong { print("killed on \(ground.rawValue): \(kills.sorted { $0.key < $1.key })") }
             #expect(kills.values.reduce(0, +) > 2, "\(kills), seed \(seed)")
-            try await Self.compare(town, task, people.count)
+            try await Self.compare(town, task, people.count + numbers)
         }
         await servers?.stop()
     }

@@ -123,6 +123,18 @@ import Testing
         #expect(author.fullName == "Author")
     }
 
+    /// By a number alone nobody is found whom the account has not met: the place goes along.
+    @Test func `says where somebody known by a number was met`() throws {
+        let met = #""seen_in":"https://t.me/Sandbox_Talk""#
+        #expect(try Self.read("{\"platform_id\":\"11\",\(met)}")?.seenIn == "sandbox_talk")
+        #expect(try Self.read("{\"username\":\"anna\",\(met)}")?.seenIn == nil)
+        #expect(try Self.read(#"{"platform_id":"11","seen_in":"no such place"}"#)?.seenIn == nil)
+        #expect(try Self.read(#"{"platform_id":"11","seen_in":"t.me/+AbC"}"#)?.seenIn == "https://t.me/+AbC")
+        var written = WrittenPerson()
+        (written.platformID, written.seenIn) = ("1234567", "@Sandbox_Talk")
+        #expect(try written.person().seenIn == "sandbox_talk")
+    }
+
     @Test func `is not led astray by a field that holds something else`() throws {
         let person = try #require(
             try Self.read(

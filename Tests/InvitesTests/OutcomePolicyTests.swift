@@ -33,6 +33,9 @@ import Testing
         back(.accountFrozen, .report("frozen", seconds: nil)),
         back(.adminRequired, .excludeHere),
         back(.groupRestriction, .excludeHere),
+        Row(
+            refusal: .personUnseen, target: .back(why(.personUnseen), after: .seconds(77)), account: .keep,
+            suppression: .none, permit: .release),
         failed(.userNotFound), failed(.invalidUsername), failed(.privacyRestricted), failed(.tooManyChannels),
         failed(.notMutualContact, .community), failed(.userBannedInGroup, .community),
         Row(
@@ -96,6 +99,22 @@ import Testing
         #expect(
             OutcomePolicy.step(after: away, AttemptContext(detours: 3)).target
                 == .back(.refused(.unreachable), after: .seconds(240)))
+    }
+
+    /// Telegram was asked nothing, so nothing counts; but for one word that is Telegram's own.
+    @Test func `a person whom the account does not know goes to others, as far as there are some`() {
+        func step(_ words: String, _ strangers: Int) -> NextStep {
+            OutcomePolicy.step(
+                after: .refused(
+                    .personUnseen, original: words, telegramType: words == "User not found" ? "" : words,
+                    retryAfter: nil), AttemptContext(strangers: strangers))
+        }
+        let reason = TargetReason.refused(.personUnseen)
+        let local = step("User not found", 0)
+        #expect(local == NextStep(.toAnother(reason), count: .none, permit: .release))
+        #expect(step("USER_ID_INVALID", 0).permit == .record(success: false))
+        let last = step("User not found", OutcomePolicy.mostStrangers - 1)
+        #expect(last == NextStep(.failed(reason), count: .none, permit: .release))
     }
 
     @Test(arguments: [

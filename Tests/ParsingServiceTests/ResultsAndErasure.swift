@@ -55,6 +55,8 @@ struct `The results of a parse` {
             #expect(try await run.results(id, "&q=%27%20OR%201%3D1").isEmpty)
             #expect(try await run.results(id, "&min_messages=1").isEmpty)
 
+            // Whoever has only a number of somebody may find them where they were met.
+            #expect(all.allSatisfy { $0["seen_in"]?.stringValue?.hasPrefix("https://t.me/sandbox_") == true })
             for format in ["ndjson", "json", "csv", "xlsx"] {
                 let file = await user.get("/results/\(id)/export?format=\(format)")
                 #expect(file.status == 200)
