@@ -27,6 +27,18 @@ private func status(_ status: Int, _ headers: Headers = [:]) -> Result<ClientRes
 private let noPause = Backoff(first: .zero, jitter: 0)
 private let url = "http://host/a"
 
+/// Takes its time, by a clock that nobody else moves.
+private struct Slowed: HTTPSending {
+    let next: any HTTPSending
+    let time: ManualTime
+    let each: Duration
+
+    func send(_ request: ClientRequest) async throws -> ClientResponse {
+        time.advance(by: each)
+        return try await next.send(request)
+    }
+}
+
 @Suite struct `A retrying sender` {
     @Test(arguments: [Method.post, .get])
     func `sends again what was not sent`(method: Method) async throws {
@@ -163,6 +175,17 @@ private let url = "http://host/a"
             #expect(near == "arrived")
             #expect(try await follower.send(ask(.get, server.url + "/4")).status == 302)
         }
+    }
+
+    @Test func `takes its steps within the one deadline`() async throws {
+        let time = ManualTime(.epoch)
+        let moved = status(302, ["Location": "/next"])
+        let server = Listed([moved, moved, moved, status(200)])
+        let slow = Slowed(next: server, time: time, each: .seconds(4))
+        let answer = try await FollowingRedirects(slow, time: time).send(
+            ask(.get, url, deadline: .seconds(10)))
+        #expect(answer.status == 302, "there was no time left for the fourth")
+        #expect(server.asked.map(\.deadline) == [.seconds(10), .seconds(6), .seconds(2)])
     }
 
     @Test(arguments: [301, 302, 303, 307, 308])

@@ -123,6 +123,70 @@ private final class Answering: Sendable {
 }
 
 @Suite(.overEveryCarrier) struct `Kept connections` {
+    @Test func `are as many as are allowed`() async throws {
+        var settings = HTTPClient.Settings.patient
+        settings.limits.idleConnections = 1
+        let all = Gate()
+        try await withServer(
+            { connection in
+                _ = try connection.readHead()
+                try all.wait()
+                try connection.answer("ok")
+                try connection.stall()
+            }, settings: settings
+        ) { server, client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<3 {
+                    group.addTask {
+                        let answer = try await client.send(ask(.get, server.url))
+                        _ = try await answer.body.collect(upTo: 10)
+                    }
+                }
+                try await eventually("each has a connection") { server.requests == 3 }
+                for _ in 0..<3 { all.open() }
+                try await group.waitForAll()
+            }
+            try await eventually("one is kept") { server.openCount == 1 }
+        }
+    }
+
+    @Test func `are given up when the other side says something unasked, however late`() async throws {
+        let mayTalk = Gate()
+        let hasTalked = Atomic(false)
+        try await withServer({ connection in
+            _ = try connection.readHead()
+            try connection.answer(connection.number == 1 ? "first" : "second")
+            guard connection.number == 1 else { return }
+            try mayTalk.wait()
+            try connection.answer("poison")
+            hasTalked.store(true, ordering: .sequentiallyConsistent)
+            try connection.stall()
+        }) { server, client in
+            let first = try await client.send(ask(.get, server.url))
+            #expect(try await first.body.collect(upTo: 10) == Bytes("first".utf8))
+            mayTalk.open()
+            try await eventually("it has said so") { hasTalked.load(ordering: .sequentiallyConsistent) }
+            let second = try await client.send(ask(.get, server.url))
+            #expect(try await second.body.collect(upTo: 10) == Bytes("second".utf8))
+        }
+    }
+
+    @Test func `are used again behind the answer to a HEAD, whatever length it tells`() async throws {
+        try await withServer({ connection in
+            _ = try connection.readHead()
+            try connection.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+            _ = try connection.readHead()
+            try connection.answer("whole")
+        }) { server, client in
+            let head = try await client.send(ask(.head, server.url, idle: .seconds(30)))
+            #expect(head.headers["Content-Length"] == "5")
+            #expect(try await head.body.collect(upTo: 10).isEmpty)
+            let next = try await client.send(ask(.get, server.url))
+            #expect(try await next.body.collect(upTo: 10) == Bytes("whole".utf8))
+            #expect(server.accepted == 1)
+        }
+    }
+
     @Test func `are closed when nobody has used them for a while`() async throws {
         var settings = HTTPClient.Settings()
         settings.keepAlive = .milliseconds(50)
