@@ -239,8 +239,8 @@ private struct InvitesGround: Sendable {
         var state = made
         while state["status"] != "COMPLETED" {
             guard time.uptime - start < .seconds(120) else { throw InvitesFailed(answer: state) }
-            // Seldom enough that looking costs nothing.
-            try await time.sleep(for: .milliseconds(50))
+            // Seldom enough that looking costs next to nothing: each look counts a thousand targets.
+            try await time.sleep(for: .milliseconds(150))
             state = try await invites.ask(.get, "/api/v1/tasks/\(task)")
         }
         let taken = time.uptime - start

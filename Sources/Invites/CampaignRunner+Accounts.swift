@@ -4,7 +4,7 @@ import Core
 /// Where a lane gets its accounts, and which may invite.
 extension CampaignRunner {
     /// An account that may invite in this community; nil when the task has to wait, which is noted.
-    func loan(for task: InviteTask, first: InviteTarget, _ lane: String) async throws -> Loan? {
+    func loan(for task: InviteTask, first: InviteTarget, _ hands: Hands) async throws -> Loan? {
         let action = task.action(for: first)
         let channel = action == .invite ? task.channel : nil
         // A link that is handed out by other means counts nowhere.
@@ -29,15 +29,16 @@ extension CampaignRunner {
                 // One who was left out may be back.
                 leftOut.forget(task)
             case .refused(let refusal) where !first.strangers.isEmpty:
-                try await passOver(first, of: task, refusal, lane, at: now)
+                try await passOver(first, of: task, refusal, hands, at: now)
                 return nil
             case .refused(let refusal):
+                // First, so that of several who are refused at once the last one sees that nobody is left.
+                try await giveBack(hands)
                 // What others that work on the same task hold is no reason to be told of: they say what there is
                 // to say when they are done.
                 if refusal.reasons["leased"] ?? 0 > 0,
-                    try await store.holders(of: task.id, besides: lane, at: now) > 0
+                    try await store.holders(of: task.id, besides: hands.lane, at: now) > 0
                 {
-                    try await store.wait(task, nil, wakeAt: now + InviteStore.hold, at: now)
                     return nil
                 }
                 try await noteRefusal(refusal, out, task, at: now)
@@ -64,16 +65,17 @@ extension CampaignRunner {
 
     /// Somebody whom the accounts that are free do not know: they wait for the others, or nobody is left to try.
     private func passOver(
-        _ person: InviteTarget, of task: InviteTask, _ refusal: AllocationRefusal, _ lane: String,
+        _ person: InviteTarget, of task: InviteTask, _ refusal: AllocationRefusal, _ hands: Hands,
         at now: Timestamp
     ) async throws {
         if refusal.reasons.isEmpty {
-            try await store.giveUp(person, .refused(.personUnseen), of: task, by: lane, at: now)
+            try await store.giveUp(person, .refused(.personUnseen), of: task, by: hands.lane, at: now)
         } else {
             let moment = max(refusal.retryAt ?? now + settings.lookAgain, now + .seconds(30))
-            try await store.giveBack([person], by: lane, notBefore: moment)
+            try await store.giveBack([person], by: hands.lane, notBefore: moment)
         }
-        // The others of the task have accounts still.
+        // The others of the task have accounts still: whoever looks finds those of this lane as well.
+        try await giveBack(hands)
         try await store.wake(task.id, at: now)
     }
 

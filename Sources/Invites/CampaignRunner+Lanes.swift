@@ -47,7 +47,7 @@ extension CampaignRunner {
                 try await settleRecords()
             }
             guard let task = hands.task, let first = hands.next,
-                let loan = try await loan(for: task, first: first, hands.lane)
+                let loan = try await loan(for: task, first: first, hands)
             else { return false }
             do {
                 return try await turn(task, loan, hands)

@@ -105,6 +105,7 @@ public struct CampaignRunner: Sendable {
         let most = task.settings.delay > .zero ? 1 : settings.lanes
         let useful = (outlook.due + settings.chunk - 1) / settings.chunk
         orders.lanes = max(0, min(most, useful) - outlook.holders)
+        try await store.noteWork(on: task)
         return orders
     }
 

@@ -57,7 +57,7 @@ extension InviteStore {
                 """
                 UPDATE invite_tasks SET
                     wake_at = CASE WHEN wish = \(task.wish) THEN CAST(\(wakeAt) AS BIGINT) ELSE wake_at END,
-                    next_action_at = \(waiting == nil ? wakeAt : waiting?.until),
+                    next_action_at = \(waiting?.until),
                     waiting_for = \(waiting?.reason.rawValue), waiting_detail = \(waiting?.detail)
                 WHERE id = \(task.id)
                 """)
@@ -72,6 +72,16 @@ extension InviteStore {
                         ])), of: current, at: now)
             }
         }
+    }
+
+    /// Somebody is at work on a task that was waiting: it waits no more. When to look again stays as it is.
+    func noteWork(on task: InviteTask) async throws {
+        guard task.waiting != nil || task.nextActionAt != nil else { return }
+        try await database.run(
+            """
+            UPDATE invite_tasks SET next_action_at = NULL, waiting_for = NULL, waiting_detail = NULL
+            WHERE id = \(task.id) AND status = 'in_progress'
+            """)
     }
 
     /// Tasks that somebody has to look at, taken for a minute: a look that is lost is asked for again.

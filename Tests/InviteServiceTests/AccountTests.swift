@@ -40,6 +40,31 @@ struct `The accounts of a campaign` {
         }
     }
 
+    /// Several lanes find at the same moment that nobody is free: the last of them says so.
+    @Test func `that all rest are waited for with a reason, hour after hour`() async throws {
+        try await withTown { town in
+            try await town.connect(4)
+            let task = try await town.makeTask()
+            try await town.add(town.world.people(.open, notIn: club(town), limit: 40), to: task)
+            _ = try await town.post("/api/v1/tasks/\(task)/execute")
+            var rounds = 0
+            while rounds < 10 {
+                var next: Timestamp?
+                var status = try await town.get("/api/v1/tasks/\(task)/status")
+                try await eventually("it waits, or is done") {
+                    status = try await town.get("/api/v1/tasks/\(task)/status")
+                    next = status["next_action_at"].stringValue.flatMap { Timestamp($0) }
+                    return next.map { $0 > town.time.now } == true || status["status"] == "COMPLETED"
+                }
+                guard let next, status["status"] != "COMPLETED" else { break }
+                #expect(status["waiting_for"]["message"]?.stringValue?.isEmpty == false, "round \(rounds)")
+                town.time.advance(by: next - town.time.now)
+                rounds += 1
+            }
+            #expect(rounds > 5, "an account rests after each person")
+        }
+    }
+
     @Test func `without the right to invite are left out, and none having it is said`() async throws {
         try await withTown { town in
             try await town.connect(2)

@@ -137,7 +137,7 @@ struct DemoCampaign: Sendable {
 
     /// Why, without the moment: that is told in the story's own days.
     private func waiting(_ status: JSONValue) -> String {
-        let message = status["waiting_for"]?["message"]?.stringValue ?? "waiting"
+        let message = status["waiting_for"]?["message"]?.stringValue ?? "at work"
         return message.firstRange(of: ", until").map { String(message[..<$0.lowerBound]) } ?? message
     }
 
