@@ -354,7 +354,9 @@ extension Request {
             if tag.hasPrefix("W/") { tag = tag.dropFirst(2) }
             guard tag.count >= 2, tag.first == "\"", tag.last == "\"" else { throw Problem.malformedTag }
             let text = tag.dropFirst().dropLast()
-            guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x22 }) else { throw Problem.malformedTag }
+            guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x22 }) else {
+                throw Problem.malformedTag
+            }
             // Another tag than ours is one that does not match.
             if let version = Int64(text) { versions.insert(version) }
         }

@@ -79,7 +79,9 @@ public struct InviteStore: Sendable {
     ) async throws -> InviteTask {
         try await database.transaction { transaction in
             var task = try transaction.lockedTask(id, of: user)
-            if let versions, !versions.contains(task.version) { throw InviteError.changed(version: task.version) }
+            if let versions, !versions.contains(task.version) {
+                throw InviteError.changed(version: task.version)
+            }
             let before = task
             try change(&task)
             let isElsewhere = task.settings.group != before.settings.group

@@ -19,9 +19,11 @@ struct `A command sent to several replicas at once` {
     }
 
     /// The command of each, sent to all replicas at the same moment, with how much had been sent when the answer came.
-    private func send(_ command: String, _ task: Int64, to replicas: [Town.Run], _ town: Town) async throws -> [(
-        answer: Town.Answer, sent: Int
-    )] {
+    private func send(_ command: String, _ task: Int64, to replicas: [Town.Run], _ town: Town) async throws
+        -> [(
+            answer: Town.Answer, sent: Int
+        )]
+    {
         try await withThrowingTaskGroup(of: (Town.Answer, Int).self) { group in
             for replica in replicas {
                 group.addTask {
@@ -84,7 +86,9 @@ struct `A command sent to several replicas at once` {
             #expect(race.allSatisfy { [200, 202].contains($0.status) })
             let sent = town.adds
             if try await town.get("/api/v1/tasks/\(task)")["status"] == "PAUSED" {
-                try await eventually("all are back") { try await town.store.inFlight(task, at: town.time.now) == 0 }
+                try await eventually("all are back") {
+                    try await town.store.inFlight(task, at: town.time.now) == 0
+                }
                 let held = town.adds
                 try await pass(town)
                 #expect(town.adds == held && held >= sent)

@@ -109,8 +109,10 @@ extension SandboxWorld {
                 guard isLetIn else { continue }
                 world.make(
                     .standing(
-                        group: group.id, user: person, kind: .member, mayInvite: false, inviter: 0, at: world.now))
-                world.make(.joinedByLink(group: group.id, hash: ask.link, user: person, approver: 0, at: world.now))
+                        group: group.id, user: person, kind: .member, mayInvite: false, inviter: 0,
+                        at: world.now))
+                world.make(
+                    .joinedByLink(group: group.id, hash: ask.link, user: person, approver: 0, at: world.now))
             }
         }
     }

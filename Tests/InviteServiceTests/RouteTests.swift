@@ -44,9 +44,12 @@ struct `The invite service's API` {
         try await bare { town in
             let task = try await town.makeTask()
             let tags = [
-                "", " ", "\"\"", "abc", "\"abc\"", "\"1", "1.0", "\"0x1\"", "\"-1\"", "\"0\"", "W/", "W/W/\"1\"",
-                "\"99999999999999999999999\"", "\"9223372036854775807\"", "\"2\", \"3\"", "\"١\"", "\u{0}", "\"\u{1}1\"",
-                String(repeating: "9", count: 5000), "null", "{}", "\"1\"; DROP TABLE invite_tasks", "*, \"1\"", "**",
+                "", " ", "\"\"", "abc", "\"abc\"", "\"1", "1.0", "\"0x1\"", "\"-1\"", "\"0\"", "W/",
+                "W/W/\"1\"",
+                "\"99999999999999999999999\"", "\"9223372036854775807\"", "\"2\", \"3\"", "\"١\"", "\u{0}",
+                "\"\u{1}1\"",
+                String(repeating: "9", count: 5000), "null", "{}", "\"1\"; DROP TABLE invite_tasks",
+                "*, \"1\"", "**",
             ]
             for tag in tags {
                 let answer = try await town.put(
@@ -57,12 +60,14 @@ struct `The invite service's API` {
             let left = try await town.get("/api/v1/tasks/\(task)")
             #expect(left["name"] == "Test")
             let changed = try await town.put(
-                "/api/v1/tasks/\(task)", ["name": "Changed"], headers: ["If-Match": left.headers["ETag"] ?? ""])
+                "/api/v1/tasks/\(task)", ["name": "Changed"],
+                headers: ["If-Match": left.headers["ETag"] ?? ""])
             #expect(changed.status == 200)
             let any = try await town.put("/api/v1/tasks/\(task)", ["name": "Any"], headers: ["If-Match": "*"])
             #expect(any.status == 200)
             let list = "W/\"3\", \(any.headers["ETag"] ?? "")"
-            let listed = try await town.put("/api/v1/tasks/\(task)", ["name": "Of these"], headers: ["If-Match": list])
+            let listed = try await town.put(
+                "/api/v1/tasks/\(task)", ["name": "Of these"], headers: ["If-Match": list])
             #expect(listed.status == 200)
         }
     }
