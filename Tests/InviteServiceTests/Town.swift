@@ -7,6 +7,8 @@ import HTTPClient
 import IntegrationServiceWiring
 import InviteServiceWiring
 import Invites
+import ParsingServiceWiring
+import ReportServiceWiring
 import Sandbox
 import Security
 import Storage
@@ -33,6 +35,11 @@ final class Town: Sendable {
         case manager = "account-manager"
         case integration = "integration-service"
         case invites = "invite-service"
+        // Those that a campaign does without, for the tests that start them.
+        case parsing = "parsing-service"
+        case reports = "report-service"
+
+        static let campaign: [Name] = [.manager, .integration, .invites]
 
         var offset: Int { ServicePorts.offsets[rawValue] ?? 0 }
     }
@@ -90,7 +97,7 @@ final class Town: Sendable {
                 "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400",
                 "INVITE_WAKE_MILLISECONDS": "20",
             ]
-            if ground == .real, servers[name] == nil {
+            if ground == .real, servers[name] == nil, Name.campaign.contains(name) {
                 values["DATABASE_URL"] = try await TestServers.postgres()
                 values["REDIS_URL"] = try await TestServers.redis().url
                 values["RABBITMQ_URL"] = try await TestServers.rabbitmq()
@@ -115,6 +122,8 @@ final class Town: Sendable {
                 TelegramSource(SandboxTransport(world), .sandbox, botAPI: "http://bots.invalid")
             }
         case .invites: .inviteService
+        case .parsing: .parsingService
+        case .reports: .reportService
         }
     }
 
@@ -159,7 +168,7 @@ final class Town: Sendable {
         return Run(service, resources, broker, queues, log)
     }
 
-    func startAll() async throws { for name in Name.allCases { try await start(name) } }
+    func startAll() async throws { for name in Name.campaign { try await start(name) } }
 
     /// As SIGKILL ends it: from now on nothing it does reaches a database, a queue or another service.
     func kill(_ name: Name) async {
