@@ -87,7 +87,7 @@ extension Plant {
         world.change { world in
             let id = Int64(9000 + world.groups.count)
             let founders = (0..<Int64(members)).map { Human.firstID + $0 }
-            var group = Group(
+            let group = Group(
                 .supergroup, id: id, title: "Group \(username)", username: username, about: "A test's",
                 founders: founders, historyCount: messages)
             group.hidesMembers = hidesMembers
@@ -103,11 +103,11 @@ extension Plant {
         world.change { world in
             let id = Int64(9500 + world.groups.count)
             let founders = (0..<60).map { Human.firstID + $0 }
-            var channel = Group(
+            let channel = Group(
                 .channel, id: id, title: "Channel \(username)", username: username, about: "A test's",
                 founders: founders, historyCount: posts)
             channel.linked = id + 200
-            var discussion = Group(
+            let discussion = Group(
                 .supergroup, id: id + 200, title: "Talk of \(username)", username: "\(username)_talk",
                 founders: founders, historyCount: (posts + 1) * World.threadSpan - 1)
             discussion.linked = id

@@ -30,11 +30,11 @@ extension World {
             Group(
                 .supergroup, id: 1002, title: "Sandbox talk", username: "sandbox_talk",
                 about: "Somebody else's group", founders: some(of: 3000, 2), historyCount: 8000))
-        var news = Group(
+        let news = Group(
             .channel, id: 1003, title: "Sandbox news", username: "sandbox_news",
             about: "A channel with comments", founders: some(of: 5000, 3), historyCount: 400)
         news.linked = 1004
-        var discussion = Group(
+        let discussion = Group(
             .supergroup, id: 1004, title: "Sandbox news chat", username: "sandbox_news_chat",
             about: "Comments on the news", founders: some(of: 900, 4),
             // The last post has comments too.
@@ -46,7 +46,7 @@ extension World {
             Group(
                 .channel, id: 1005, title: "Sandbox quiet", username: "sandbox_quiet",
                 about: "A channel without comments", founders: some(of: 2000, 5), historyCount: 250))
-        var hidden = Group(
+        let hidden = Group(
             .supergroup, id: 1006, title: "Sandbox hidden", username: "sandbox_hidden",
             about: "Members are hidden", founders: some(of: 3000, 6), historyCount: 500)
         hidden.hidesMembers = true
@@ -67,26 +67,26 @@ extension World {
             Group(
                 .channel, id: 1009, title: "Sandbox small channel", username: "sandbox_small",
                 founders: some(of: 120, 10), historyCount: 40), owner: 0, admins: true)
-        var full = Group(
+        let full = Group(
             .supergroup, id: 1010, title: "Sandbox full", username: "sandbox_full",
             founders: some(of: 500, 11), historyCount: 20)
         full.isFull = true
         add(full, owner: 0, admins: true)
-        var old = Group(
+        let old = Group(
             .basicGroup, id: 2002, title: "Sandbox old", username: nil, founders: [], historyCount: 0)
         old.upgradedTo = 1002
         add(old, owner: 0, admins: true)
-        var approval = Group(
+        let approval = Group(
             .supergroup, id: 1011, title: "Sandbox gate", username: "sandbox_gate", about: "Ask to come in",
             founders: some(of: 400, 12), historyCount: 100)
         approval.joinByRequest = true
         add(approval)
-        var paid = Group(
+        let paid = Group(
             .supergroup, id: 1012, title: "Sandbox paid", username: "sandbox_paid",
             founders: some(of: 100, 13), historyCount: 20)
         paid.isPaid = true
         add(paid)
-        var silent = Group(
+        let silent = Group(
             .supergroup, id: 1013, title: "Sandbox silent", username: "sandbox_silent",
             about: "Only administrators write", founders: some(of: 300, 14), historyCount: 50)
         silent.membersMayWrite = false
@@ -112,7 +112,6 @@ extension World {
     }
 
     private func add(_ group: Group, owner: Int? = nil, admins: Bool = false) {
-        var group = group
         if admins {
             for account in accounts {
                 group.set(

@@ -1,7 +1,7 @@
 import Core
 
-/// A group or channel of the sandbox.
-struct Group {
+/// A group or channel of the sandbox. One of each, changed in place: a copy would take thousands of standings along.
+final class Group {
     enum Kind: String, Sendable {
         case basicGroup = "basic_group"
         case supergroup, channel
@@ -81,7 +81,7 @@ struct Group {
         return low < founders.count && founders[low] == user
     }
 
-    mutating func set(_ standing: Standing, for user: Int64) {
+    func set(_ standing: Standing, for user: Int64) {
         memberCount += (standing.isMember ? 1 : 0) - (self.standing(of: user).isMember ? 1 : 0)
         standings[user] = standing
     }
