@@ -54,16 +54,18 @@ actor Report {
 
     func note(_ line: String) { say("      \(line)") }
 
-    /// Calls of `work` a second by `callers` tasks at once, for `duration`.
+    /// Calls of `work` a second by `callers` tasks at once, for `duration`; they live on `loops` in turn, or in
+    /// Swift's pool.
     nonisolated func callsPerSecond(
-        callers: Int, for duration: Duration = .seconds(1),
+        callers: Int, for duration: Duration = .seconds(1), on loops: [EventLoop] = [],
         _ work: @escaping @Sendable (Int) async throws -> Void
     ) async throws -> Double {
         let time = SystemTime()
         let start = time.uptime
         let total = try await withThrowingTaskGroup(of: Int.self) { group in
             for caller in 0..<callers {
-                group.addTask {
+                let loop = loops.isEmpty ? nil : loops[caller % loops.count]
+                group.addTask(executorPreference: loop) {
                     var count = 0
                     while time.uptime - start < duration {
                         try await work(caller)

@@ -25,22 +25,29 @@ extension Benchmark {
             "\\set id random(1, \(rows))\nUPDATE account SET balance = balance + 1 WHERE id = :id;\n",
             to: script)
         let random = SeededRandom(seed: 1)
+        let update: @Sendable (Int) async throws -> Void = { _ in
+            let id = random.int(in: 1...rows)
+            try await database.run("UPDATE account SET balance = balance + 1 WHERE id = \(id)")
+        }
+        let pgbench: @Sendable () async throws -> Double = {
+            let output = folder.path + "/pgbench.txt"
+            let arguments = [
+                "-n", "-c", "16", "-j", "2", "-M", "prepared", "-T", "2", "-f", script, server.url,
+            ]
+            try await client("pgbench", arguments, output: output)
+            return figure(after: "tps = ", in: read(output))
+        }
+        // As pgbench has it: two threads, each with half of the callers and their connections.
+        let loops = (0..<2).map { EventLoop(name: "callers-\($0)") }
         try await report.ratio(
-            "one-row UPDATE, 16 callers", unit: "a second", target: 0.8,
+            "one-row UPDATE, 16 callers on two loops", unit: "a second", target: 0.8,
             ours: {
-                try await report.callsPerSecond(callers: 16, for: .seconds(2)) { _ in
-                    let id = random.int(in: 1...rows)
-                    try await database.run("UPDATE account SET balance = balance + 1 WHERE id = \(id)")
-                }
-            },
-            limit: {
-                let output = folder.path + "/pgbench.txt"
-                let arguments = [
-                    "-n", "-c", "16", "-j", "2", "-M", "prepared", "-T", "2", "-f", script, server.url,
-                ]
-                try await client("pgbench", arguments, output: output)
-                return figure(after: "tps = ", in: read(output))
-            }, limitName: "pgbench -c 16 -j 2 -M prepared")
+                try await report.callsPerSecond(callers: 16, for: .seconds(2), on: loops, update)
+            }, limit: pgbench, limitName: "pgbench -c 16 -j 2 -M prepared")
+        try await report.ratio(
+            "one-row UPDATE, 16 callers in Swift's pool", unit: "a second", target: 0.8,
+            ours: { try await report.callsPerSecond(callers: 16, for: .seconds(2), update) },
+            limit: pgbench, limitName: "pgbench -c 16 -j 2 -M prepared")
         await database.close()
         try await server.stop()
     }

@@ -85,17 +85,21 @@ extension DatabaseLocation {
         case .postgres(let url):
             let target = PostgresTarget(
                 url: url, statementTimeout: settings.statementTimeout, keepsPlans: settings.keepsPlans)
-            return PooledDatabase<PostgresConnection>(
-                writers: ConnectionPool(target, size: settings.connections, batch: 16, context), readers: nil,
+            return PooledDatabase(
+                writers: ConnectionPool(
+                    of: PostgresConnection.self, target, size: settings.connections, batch: 16, context),
+                readers: nil,
                 context)
         case .sqlite(let path):
             let isFile = path != ":memory:"
-            let writers = ConnectionPool<SQLiteConnection>(
-                SQLiteTarget(path: path, isReader: false), size: 1, batch: 64, context)
+            let writers = ConnectionPool(
+                of: SQLiteConnection.self, SQLiteTarget(path: path, isReader: false), size: 1, batch: 64,
+                context)
             let readers =
                 isFile && settings.readers > 0
-                ? ConnectionPool<SQLiteConnection>(
-                    SQLiteTarget(path: path, isReader: true), size: settings.readers, batch: 1, context) : nil
+                ? ConnectionPool(
+                    of: SQLiteConnection.self, SQLiteTarget(path: path, isReader: true),
+                    size: settings.readers, batch: 1, context) : nil
             return PooledDatabase(writers: writers, readers: readers, context)
         }
     }

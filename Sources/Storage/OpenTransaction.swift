@@ -1,22 +1,22 @@
 /// A transaction while its closure runs.
-final class OpenTransaction<Connection: BlockingConnection>: Transaction {
-    private let connection: Connection
+final class OpenTransaction: Transaction {
+    private let connection: any BlockingConnection
     private let limit: Duration
     private let ticket: Ticket
     /// The first statement that failed. The engines differ in whether one may go on after it; here one may not.
     private var failure: (any Error)?
 
-    private init(_ connection: Connection, limit: Duration, _ ticket: Ticket) {
+    private init(_ connection: any BlockingConnection, limit: Duration, _ ticket: Ticket) {
         self.connection = connection
         self.limit = limit
         self.ticket = ticket
     }
 
-    var dialect: Dialect { Connection.dialect }
+    var dialect: Dialect { type(of: connection).dialect }
 
     /// Begins, runs `body`, commits; rolls back on whatever is thrown and on cancellation.
     static func run<Result>(
-        on connection: Connection, _ isolation: Isolation, limit: Duration, _ ticket: Ticket,
+        on connection: any BlockingConnection, _ isolation: Isolation, limit: Duration, _ ticket: Ticket,
         _ body: (any Transaction) throws -> Result
     ) throws -> Result {
         try connection.begin(isolation, limit: limit, ticket)

@@ -303,6 +303,20 @@ func kind(_ sender: some HTTPSending, _ request: ClientRequest) async -> Kind? {
         }
     }
 
+    @Test func `but nothing is repeated whose answer had begun`() async throws {
+        try await withServer({ connection in
+            _ = try connection.readHead()
+            try connection.answer("1")
+            _ = try connection.readHead()
+            try connection.write("HTTP/1.1 200 OK\r\nServer: gone\r\n")
+        }) { server, client in
+            let first = try await text(client, ask(.get, server.url))
+            #expect(first == "1")
+            #expect(await kind(client, ask(.get, server.url)) == .inDoubt)
+            #expect(server.requests == 2)
+        }
+    }
+
     @Test(arguments: [0, 10, 100_000])
     func `but a POST is not sent twice`(size: Int) async throws {
         try await withServer(Self.staleServer) { server, client in

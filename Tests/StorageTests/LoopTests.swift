@@ -190,6 +190,73 @@ struct `A pool whose connections go between a loop and their threads` {
         await observer.close()
     }
 
+    @Test func `serves tasks that live on loops of their own there, and takes every connection along`()
+        async throws
+    {
+        let location = DatabaseLocation.postgres(Secret(try await TestServers.postgres()))
+        let database = location.open("moving", PoolSettings(connections: 1, waiting: .minutes(5)))
+        try await database.run("CREATE TABLE visit (loop BIGINT, round BIGINT)")
+        let first = try await database.backend()
+        // Only one loop has something to do at a time, so each finds the connection where another left it.
+        for round in 0..<5 {
+            for number in 0..<2 {
+                let loop = EventLoop(name: "own-\(number)")
+                let server = try await withTaskExecutorPreference(loop) {
+                    try await onItsLoop {
+                        #expect(loop.isCurrent)
+                        try await database.run("INSERT INTO visit VALUES (\(number), \(round))")
+                        #expect(loop.isCurrent, "whoever lives on a loop goes on there")
+                        return try await database.backend()
+                    }
+                }
+                #expect(server == first, "the connection has moved, no other was made")
+            }
+            #expect(try await database.backend() == first)
+            let inTransaction = try await database.transaction {
+                try $0.run("SELECT pg_backend_pid() AS id").first?.int("id")
+            }
+            #expect(inTransaction == first)
+        }
+        let visits = try await database.run("SELECT count(*) AS n FROM visit")
+        #expect(try visits.first?.int("n") == 10)
+        await database.close()
+        try await until("all loops and threads have ended") {
+            try !threadNames().contains { $0.hasPrefix("pg-moving") || $0.hasPrefix("own-") }
+        }
+    }
+
+    @Test func `answers many tasks on several loops and on none, with fewer connections than tasks`()
+        async throws
+    {
+        let settings = PoolSettings(connections: 3, waiting: .minutes(5))
+        try await Engine.postgres.withDatabase(settings) { database async throws in
+            try await database.run("CREATE TABLE item (id BIGINT PRIMARY KEY)")
+            let loops = (0..<2).map { EventLoop(name: "several-\($0)") }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for worker in 0..<12 {
+                    group.addTask(executorPreference: worker % 3 < 2 ? loops[worker % 3] : nil) {
+                        for round in 0..<40 {
+                            let id = worker * 1000 + round
+                            if round % 8 == 7 {
+                                let call = Task { try await database.runForever() }
+                                call.cancel()
+                                await #expect(throws: CancellationError.self) { try await call.value }
+                                try await database.transaction {
+                                    try $0.run("INSERT INTO item VALUES (\(id))")
+                                }
+                                continue
+                            }
+                            let row = try await database.run("INSERT INTO item VALUES (\(id)) RETURNING id")
+                            #expect(try row.first?.int("id") == id)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(try await database.run("SELECT count(*) AS n FROM item").first?.int("n") == 480)
+        }
+    }
+
     @Test func `gives up a call that is cancelled while its connection is being made`() async throws {
         let listener = try SilentListener()
         let database = DatabaseLocation.postgres(Secret("postgres://nobody@127.0.0.1:\(listener.port)/none"))
@@ -207,6 +274,17 @@ struct `A pool whose connections go between a loop and their threads` {
         await database.close()
     }
 }
+
+extension Database {
+    fileprivate func backend() async throws -> Int? {
+        try await run("SELECT pg_backend_pid() AS id").first?.int("id")
+    }
+}
+
+/// What has no actor runs on the loop that its task prefers.
+@concurrent private func onItsLoop<Result: Sendable>(
+    _ body: @Sendable () async throws -> Result
+) async throws -> Result { try await body() }
 
 private func threadNames() throws -> [String] {
     try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").compactMap {

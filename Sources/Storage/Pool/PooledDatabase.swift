@@ -2,19 +2,19 @@ import Core
 
 /// A database over pools of connections: one for PostgreSQL; for SQLite one connection that writes and some
 /// that read.
-struct PooledDatabase<Connection: BlockingConnection>: Database {
-    let writers: ConnectionPool<Connection>
-    let readers: ConnectionPool<Connection>?
+struct PooledDatabase: Database {
+    let writers: ConnectionPool
+    let readers: ConnectionPool?
     let context: PoolContext
     private let gathering: Gathering?
 
-    init(writers: ConnectionPool<Connection>, readers: ConnectionPool<Connection>?, _ context: PoolContext) {
+    init(writers: ConnectionPool, readers: ConnectionPool?, _ context: PoolContext) {
         self.writers = writers
         self.readers = readers
         self.context = context
         let limit = context.settings.statementTimeout
         gathering =
-            Connection.self is any WatchedConnection.Type
+            writers.kind is any WatchedConnection.Type
             ? Gathering(
                 alone: { sql in try await again(context) { try await writers.run(sql, limit: limit) } },
                 together: { batch in
@@ -28,7 +28,7 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
                 }) : nil
     }
 
-    var dialect: Dialect { Connection.dialect }
+    var dialect: Dialect { writers.dialect }
 
     func run(_ sql: SQL, timeout: Duration?) async throws -> Rows {
         // In SQLite a SELECT never writes; a reader refuses to in any case. What begins otherwise, such as a
@@ -104,7 +104,7 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
             try await writers.perform(on: lane) { connection, ticket in
                 try connection.begin(.readCommitted, limit: limit, ticket)
             }
-            let count = try await write(rows, into: target, on: lane)
+            let count = try await write(rows, into: target, on: lane, through: writers.kind)
             try await writers.perform(on: lane) { connection, _ in try connection.commit() }
             writers.release(lane)
             return count
@@ -121,8 +121,8 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
     ///
     /// Each piece is a COPY of its own within the transaction: so the time limit is a piece's, not that of a
     /// source which may take its time.
-    private func write<Chunks: AsyncSequence>(
-        _ rows: Chunks, into target: CopyTarget, on lane: ConnectionPool<Connection>.Lane
+    private func write<Chunks: AsyncSequence, Connection: BlockingConnection>(
+        _ rows: Chunks, into target: CopyTarget, on lane: ConnectionPool.Lane, through _: Connection.Type
     ) async throws -> Int where Chunks.Element == [[SQLValue]] {
         let limit = context.settings.statementTimeout
         return try await withThrowingTaskGroup(of: Connection.Piece.self) { group in
@@ -133,6 +133,9 @@ struct PooledDatabase<Connection: BlockingConnection>: Database {
                 isWriting = true
                 group.addTask {
                     try await writers.perform(on: lane) { connection, ticket in
+                        guard let connection = connection as? Connection else {
+                            preconditionFailure("a pool has connections of one kind")
+                        }
                         try connection.copy(full, into: target, limit: limit, ticket)
                     }
                     return full
