@@ -197,7 +197,8 @@ let package = Package(
             [
                 "Broker", "Cache", "Contracts", "Core", "HTTP", "HTTPClient", "HTTPServer", "Invites",
                 "InviteServiceWiring",
-                "AccountManagerWiring", "IntegrationServiceWiring", "Sandbox", "Security", "ServiceKit",
+                "AccountManagerWiring", "IntegrationServiceWiring", "ParsingServiceWiring",
+                "ReportServiceWiring", "Sandbox", "Security", "ServiceKit",
                 "Sheets",
                 "Storage", "Telegram", "TestServers",
             ]),

@@ -343,14 +343,31 @@ extension Request {
         return try Fields.decode(type, from: JSONValue(parsing: bytes))
     }
 
-    /// The version an edit was made on, where the client names one.
-    func expectedVersion() throws -> Int64? {
+    /// The versions an edit may have been made on, where the client names some: one, as a rule.
+    func expectedVersions() throws -> Set<Int64>? {
         guard let header = headers["if-match"], header != "*" else { return nil }
-        var text = Substring(header)
-        if text.hasPrefix("W/") { text = text.dropFirst(2) }
-        guard let version = Int64(text.filter { $0 != "\"" }) else {
-            throw InviteError.changed(version: 0)
+        var versions: Set<Int64> = []
+        for var tag in header.split(separator: ",", omittingEmptySubsequences: false) {
+            while tag.first == " " { tag.removeFirst() }
+            while tag.last == " " { tag.removeLast() }
+            // As a proxy that compresses weakens it.
+            if tag.hasPrefix("W/") { tag = tag.dropFirst(2) }
+            guard tag.count >= 2, tag.first == "\"", tag.last == "\"" else { throw Problem.malformedTag }
+            let text = tag.dropFirst().dropLast()
+            guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x22 }) else {
+                throw Problem.malformedTag
+            }
+            // Another tag than ours is one that does not match.
+            if let version = Int64(text) { versions.insert(version) }
         }
-        return version
+        return versions
     }
+}
+
+extension Problem {
+    fileprivate static let malformedTag = Problem(
+        400, "malformed_tag",
+        .init(
+            "If-Match has to hold the ETag of an answer, such as \"7\", or *",
+            "If-Match должен содержать ETag из ответа, например \"7\", или *"))
 }

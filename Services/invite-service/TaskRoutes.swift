@@ -57,7 +57,7 @@ struct TaskRoutes: Sendable {
         let form = try await request.decode(TaskChangeForm.self)
         if let settings = form.settings { try await integration.refuseBroadcast(settings, of: user) }
         let task = try await store.update(
-            request.intParameter("id"), of: user, version: request.expectedVersion(), at: time.now
+            request.intParameter("id"), of: user, versions: request.expectedVersions(), at: time.now
         ) { task in try form.apply(to: &task) }
         return try await answer(task, request)
     }
@@ -90,7 +90,7 @@ struct TaskRoutes: Sendable {
                 case .resume: try await store.apply(.resume, to: id, of: user, at: time.now)
                 case .cancel: try await store.apply(.cancel, to: id, of: user, at: time.now)
                 case .setPriority:
-                    _ = try await store.update(id, of: user, version: nil, at: time.now) { task in
+                    _ = try await store.update(id, of: user, versions: nil, at: time.now) { task in
                         if let priority = form.priority { task.priority = priority }
                     }
                 }

@@ -127,10 +127,10 @@ extension SendResult {
 }
 
 extension InviteTask {
-    /// Somebody who is in may leave again: when they are looked for once more.
+    /// Somebody who is in may leave again, and who got a link may come: when they are looked for.
     func verification(of target: InviteTarget, _ action: LimitedAction, at now: Timestamp) -> Timestamp? {
-        let isSeen = action == .invite || target.inviteLink != nil
-        return settings.verifiesMembership && isSeen ? now + .hours(1) : nil
+        let isWanted = target.inviteLink != nil || settings.verifiesMembership && action == .invite
+        return isWanted ? now + .hours(1) : nil
     }
 }
 

@@ -72,14 +72,16 @@ public struct InviteStore: Sendable {
         return (try rows.map { try InviteTask($0) }, try total.first?.int("count") ?? 0)
     }
 
-    /// Changes what an operator may change; refused where somebody has changed it since `version` was read.
+    /// Changes what an operator may change; refused where somebody has changed it since one of `versions` was read.
     public func update(
-        _ id: Int64, of user: Int64, version: Int64?, at now: Timestamp,
+        _ id: Int64, of user: Int64, versions: Set<Int64>?, at now: Timestamp,
         _ change: @escaping @Sendable (inout InviteTask) throws -> Void
     ) async throws -> InviteTask {
         try await database.transaction { transaction in
             var task = try transaction.lockedTask(id, of: user)
-            if let version, version != task.version { throw InviteError.changed(version: task.version) }
+            if let versions, !versions.contains(task.version) {
+                throw InviteError.changed(version: task.version)
+            }
             let before = task
             try change(&task)
             let isElsewhere = task.settings.group != before.settings.group

@@ -1,8 +1,16 @@
 import Core
 import Storage
+import Synchronization
+import TestServers
 import Testing
 
 @testable import Accounts
+
+private final class Flag: Sendable {
+    private let state = Mutex(false)
+    var isRaised: Bool { state.withLock { $0 } }
+    func raise() { state.withLock { $0 = true } }
+}
 
 /// What the store must do on each engine we ship.
 @Suite struct `An account store` {
@@ -52,6 +60,60 @@ import Testing
                 let verdict = try await store.check(account(index), .invite, into: sales, at: noon)
                 #expect(verdict[.daily]?.used == (places.contains(account(index)) ? 1 : 0))
             }
+        }
+    }
+
+    /// A statement that chooses an account sees of its permits what stood there when it began. Here it is held up behind
+    /// that moment, and the place is given to somebody else meanwhile.
+    @Test(.enabled(if: TestServers.areAvailable))
+    func `passes an account over that has changed while it was being chosen`() async throws {
+        try await Engine.postgres.withStore { store, database in
+            // Something to be read of the limits, so that the statement can be held up there.
+            try await store.tighten(.everybody, to: tightening(["invite.per_channel_daily": 10]))
+            for sql: SQL in [
+                "CREATE SEQUENCE readers",
+                """
+                CREATE FUNCTION hold_first() RETURNS boolean LANGUAGE plpgsql VOLATILE AS
+                    'BEGIN IF nextval(''readers'') = 1 THEN PERFORM pg_advisory_xact_lock(43); END IF; RETURN TRUE; END'
+                """,
+                "ALTER TABLE account_limits RENAME TO kept_limits",
+                "CREATE VIEW account_limits AS SELECT * FROM kept_limits WHERE hold_first()",
+            ] { try await database.run(sql) }
+            let (isHeld, letGo) = (Flag(), Flag())
+            func until(_ isSo: () async throws -> Bool) async throws {
+                while try await !isSo() { try await SystemTime().sleep(for: .milliseconds(5)) }
+            }
+            let places = try await withThrowingTaskGroup(of: String?.self) { group in
+                group.addTask {
+                    try await database.transaction { transaction in
+                        try transaction.run("SELECT pg_advisory_xact_lock(43)")
+                        isHeld.raise()
+                        while !letGo.isRaised { try transaction.run("SELECT pg_sleep(0.005)") }
+                    }
+                    return nil
+                }
+                try await until { isHeld.isRaised }
+                group.addTask {
+                    let wish = Acquire(
+                        user: 1, purpose: .inviteCampaign, service: "worker", channel: sales, reserves: true)
+                    return try? await store.acquiring(wish, at: noon).permit?.id
+                }
+                try await until {
+                    try await database.run(
+                        """
+                        SELECT COUNT(*) AS count FROM pg_stat_activity
+                        WHERE datname = current_database() AND wait_event = 'advisory'
+                        """
+                    ).first?.int("count") == 1
+                }
+                let other = try await store.reserve(account(1), .invite, into: sales, by: "other", at: noon)
+                #expect(other.permit != nil)
+                letGo.raise()
+                return try await group.reduce(into: [other.permit?.id]) { $0.append($1) }.compactMap { $0 }
+            }
+            #expect(places.count == 1, "a place was given twice")
+            let open = try await database.run("SELECT id FROM account_permits WHERE state = 'open'")
+            #expect(open.count == 1)
         }
     }
 

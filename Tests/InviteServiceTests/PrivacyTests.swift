@@ -372,6 +372,83 @@ struct `The report of a campaign` {
 }
 
 @Suite(.timeLimit(.minutes(5)))
+struct `A person who was read, imported and invited` {
+    /// The whole way of somebody's data: read in a community, brought into a campaign, invited; then every table of
+    /// every service is searched for what named them.
+    @Test func `stands in no table of any service afterwards`() async throws {
+        try await withTown { town in
+            for name in [Town.Name.parsing, .reports] { try await town.start(name) }
+            try await town.connect(3)
+            let read = try await town.ask(
+                .parsing, .post, "/api/v1/tasks",
+                [
+                    "platform": "telegram", "link": "https://t.me/sandbox_talk", "task_type": "members",
+                    "config": ["member_limit": 40, "speed_config": "fast"],
+                ])
+            let parse = try #require(read["id"].stringValue, "\(read.json)")
+            try await eventually("the community is read") {
+                town.time.advance(by: .seconds(2))
+                return try await town.ask(.parsing, .get, "/api/v1/tasks/\(parse)")["status"] == "completed"
+            }
+            let task = try await town.makeTask()
+            let imported = try await town.post(
+                "/api/v1/tasks/\(task)/import/parsing", ["parsing_task_id": .string(parse)])
+            #expect(imported["imported_count"] == 40, "\(imported.json)")
+            let started = try await town.post("/api/v1/tasks/\(task)/execute", ["force": true])
+            #expect(started.status == 202, "\(started.json)")
+            try await town.play(task)
+
+            let all =
+                try await town.get("/api/v1/tasks/\(task)/targets?page_size=100")["items"].arrayValue ?? []
+            // Whoever has no username was found again where they had been read.
+            let bare = all.filter { $0["username"] == .null && $0["phone_number"] == .null }
+            #expect(!bare.isEmpty)
+            #expect(
+                bare.allSatisfy { $0["error_code"] != "person_unseen" && $0["seen_in"] == "sandbox_talk" })
+            let persons = [
+                try #require(all.first { $0["status"] == "INVITED" && $0["username"]?.stringValue != nil }),
+                try #require(bare.first { $0["status"] == "INVITED" }),
+            ]
+            for person in persons {
+                let id = try #require(person["user_id_platform"]?.stringValue)
+                let names = [id, person["username"]?.stringValue, person["phone_number"]?.stringValue]
+                    .compactMap { $0?.lowercased() }
+                func traces() async throws -> [String] {
+                    var found: [String] = []
+                    for service in Town.Name.allCases {
+                        let run = town.run(service)
+                        let database = try #require(run).service.context.database
+                        for (table, text) in try await `A person who wants to be forgotten`.contents(
+                            of: database)
+                        where names.contains(where: { text.lowercased().contains($0) }) {
+                            found.append("\(service.rawValue) \(table)")
+                        }
+                    }
+                    return found
+                }
+                let before = try await traces()
+                for table in ["invite-service invite_targets", "parsing-service parse_people"] {
+                    #expect(before.contains(table), "\(before)")
+                }
+                let counts = try await town.get("/api/v1/tasks/\(task)")["counts"]
+                let receipt = try await town.post("/api/v1/privacy/erase", ["identifier": .string(id)])
+                #expect(receipt["status"] == "completed", "\(receipt.json)")
+                #expect(
+                    receipt["services"].arrayValue?.compactMap { $0["status"]?.stringValue } == [
+                        "done", "done", "done", "nothing_kept",
+                    ])
+                #expect(try await traces() == [])
+                #expect(try await town.get("/api/v1/tasks/\(task)")["counts"] == counts)
+            }
+            // And the list they came from does not bring them back.
+            let again = try await town.post(
+                "/api/v1/tasks/\(task)/import/parsing", ["parsing_task_id": .string(parse)])
+            #expect(again["imported_count"] == 0, "\(again.json)")
+        }
+    }
+}
+
+@Suite(.timeLimit(.minutes(5)))
 struct `A person who was invited` {
     @Test func `is in no database afterwards, and the counts stay`() async throws {
         try await withTown { town in

@@ -39,6 +39,39 @@ struct `The invite service's API` {
         }
     }
 
+    /// Whatever is written there: what names no version of this task changes nothing, and breaks nothing.
+    @Test func `takes no malformed version for one that matches`() async throws {
+        try await bare { town in
+            let task = try await town.makeTask()
+            let tags = [
+                "", " ", "\"\"", "abc", "\"abc\"", "\"1", "1.0", "\"0x1\"", "\"-1\"", "\"0\"", "W/",
+                "W/W/\"1\"",
+                "\"99999999999999999999999\"", "\"9223372036854775807\"", "\"2\", \"3\"", "\"١\"", "\u{0}",
+                "\"\u{1}1\"",
+                String(repeating: "9", count: 5000), "null", "{}", "\"1\"; DROP TABLE invite_tasks",
+                "*, \"1\"", "**",
+            ]
+            for tag in tags {
+                let answer = try await town.put(
+                    "/api/v1/tasks/\(task)", ["name": "Changed"], headers: ["If-Match": tag])
+                #expect([400, 412].contains(answer.status), "\(tag): \(answer.status)")
+                #expect(!answer.code.isEmpty)
+            }
+            let left = try await town.get("/api/v1/tasks/\(task)")
+            #expect(left["name"] == "Test")
+            let changed = try await town.put(
+                "/api/v1/tasks/\(task)", ["name": "Changed"],
+                headers: ["If-Match": left.headers["ETag"] ?? ""])
+            #expect(changed.status == 200)
+            let any = try await town.put("/api/v1/tasks/\(task)", ["name": "Any"], headers: ["If-Match": "*"])
+            #expect(any.status == 200)
+            let list = "W/\"3\", \(any.headers["ETag"] ?? "")"
+            let listed = try await town.put(
+                "/api/v1/tasks/\(task)", ["name": "Of these"], headers: ["If-Match": list])
+            #expect(listed.status == 200)
+        }
+    }
+
     @Test func `says everything that is wrong with a task at once`() async throws {
         try await bare { town in
             let refused = try await town.post(

@@ -7,6 +7,8 @@ import HTTPClient
 import IntegrationServiceWiring
 import InviteServiceWiring
 import Invites
+import ParsingServiceWiring
+import ReportServiceWiring
 import Sandbox
 import Security
 import Storage
@@ -33,6 +35,11 @@ final class Town: Sendable {
         case manager = "account-manager"
         case integration = "integration-service"
         case invites = "invite-service"
+        // Those that a campaign does without, for the tests that start them.
+        case parsing = "parsing-service"
+        case reports = "report-service"
+
+        static let campaign: [Name] = [.manager, .integration, .invites]
 
         var offset: Int { ServicePorts.offsets[rawValue] ?? 0 }
     }
@@ -43,6 +50,8 @@ final class Town: Sendable {
     private let environments: [Name: [String: String]]
     private let running: Task<Void, any Error>
     private let runs = Mutex<[Name: Run]>([:])
+    /// Further processes of a service, which nobody but a test asks for anything.
+    private let replicas = Mutex<[Run]>([])
     /// Requests whose path holds this get no answer: before they are served, or after.
     let lost = Mutex<(part: String, afterwards: Bool)?>(nil)
 
@@ -88,7 +97,7 @@ final class Town: Sendable {
                 "JWT_SECRET": String(repeating: "k", count: 32), "TELEGRAM_IDLE_SECONDS": "86400",
                 "INVITE_WAKE_MILLISECONDS": "20",
             ]
-            if ground == .real, servers[name] == nil {
+            if ground == .real, servers[name] == nil, Name.campaign.contains(name) {
                 values["DATABASE_URL"] = try await TestServers.postgres()
                 values["REDIS_URL"] = try await TestServers.redis().url
                 values["RABBITMQ_URL"] = try await TestServers.rabbitmq()
@@ -113,13 +122,31 @@ final class Town: Sendable {
                 TelegramSource(SandboxTransport(world), .sandbox, botAPI: "http://bots.invalid")
             }
         case .invites: .inviteService
+        case .parsing: .parsingService
+        case .reports: .reportService
         }
     }
 
     func start(_ name: Name) async throws {
+        let run = try await begin(name, environments[name] ?? [:])
+        runs.withLock { $0[name] = run }
+        try await eventually("\(name.rawValue) is ready") { run.service.readiness.isReady }
+    }
+
+    /// One more of a service, over the same servers and a folder of its own.
+    func startReplica(_ name: Name) async throws -> Run {
+        var values = environments[name] ?? [:]
+        values["DATA_DIR"] = try await TestServers.directory()
+        let run = try await begin(name, values)
+        replicas.withLock { $0.append(run) }
+        try await eventually("\(name.rawValue) is ready once more") { run.service.readiness.isReady }
+        return run
+    }
+
+    private func begin(_ name: Name, _ environment: [String: String]) async throws -> Run {
         let log = Log(service: name.rawValue, level: .warning, time: time, to: sink)
         let resources = try await ProcessResources.open(
-            Environment(environments[name] ?? [:]), log: log, time: time, client: Wire(self), sink: sink)
+            Environment(environment), log: log, time: time, client: Wire(self), sink: sink)
         let definition = definition(name)
         let broker: any Broker
         var queues: (any Database)?
@@ -138,16 +165,17 @@ final class Town: Sendable {
             queues = database
         }
         let service = try await assemble(definition, resources, broker: broker)
-        let run = Run(service, resources, broker, queues, log)
-        runs.withLock { $0[name] = run }
-        try await eventually("\(name.rawValue) is ready") { service.readiness.isReady }
+        return Run(service, resources, broker, queues, log)
     }
 
-    func startAll() async throws { for name in Name.allCases { try await start(name) } }
+    func startAll() async throws { for name in Name.campaign { try await start(name) } }
 
     /// As SIGKILL ends it: from now on nothing it does reaches a database, a queue or another service.
     func kill(_ name: Name) async {
-        guard let run = runs.withLock({ $0.removeValue(forKey: name) }) else { return }
+        if let run = runs.withLock({ $0.removeValue(forKey: name) }) { await kill(run) }
+    }
+
+    private func kill(_ run: Run) async {
         run.isDead.withLock { $0 = true }
         for exchange in run.exchanges.withLock({ Array($0.values) }) { exchange.settle(nil) }
         run.task.cancel()
@@ -171,7 +199,10 @@ final class Town: Sendable {
         await run.resources.ownClient.shutdown()
     }
 
-    func stopAll() async { for name in Name.allCases.reversed() { await kill(name) } }
+    func stopAll() async {
+        for run in replicas.withLock({ $0 }) { await kill(run) }
+        for name in Name.allCases.reversed() { await kill(name) }
+    }
 
     func run(_ name: Name) -> Run? { runs.withLock { $0[name] } }
 
@@ -194,7 +225,14 @@ final class Town: Sendable {
         headers: Headers = [:]
     ) async throws -> Answer {
         let found = run(name)
-        let run = try #require(found, "\(name.rawValue) is down")
+        return try await ask(
+            try #require(found, "\(name.rawValue) is down"), method, path, body, user: user, headers: headers)
+    }
+
+    func ask(
+        _ run: Run, _ method: HTTP.Method, _ path: String, _ body: JSONValue? = nil, user: Int64 = 1,
+        headers: Headers = [:]
+    ) async throws -> Answer {
         var all: Headers = ["Host": "localhost"]
         if body != nil { all["Content-Type"] = "application/json" }
         for header in headers { all[header.name] = header.value }

@@ -155,6 +155,70 @@ struct `The store of campaigns` {
         }
     }
 
+    /// A pause that is being written down at the very moment: whoever begins meanwhile waits until it stands there, and
+    /// then begins nothing. With the task as it was read the quick statement decides, otherwise the transaction.
+    @Test(.enabled(if: TestServers.areAvailable), arguments: [true, false])
+    func `waits for a pause that is not written down yet`(isQuick: Bool) async throws {
+        try await Engine.postgres.open { store in
+            let read = try await running(store, people: 1)
+            let person = try #require(try await claimed(store, read, 1, by: "worker").first)
+            if !isQuick {
+                _ = try await store.update(read.id, of: 1, versions: nil, at: noon) { $0.name = "Renamed" }
+            }
+            let database = store.database
+            // Its last step, the line of the log, waits until the test lets go.
+            try await database.run(
+                """
+                CREATE FUNCTION hold_pause() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NEW; END'
+                """)
+            try await database.run(
+                """
+                CREATE TRIGGER hold_pause BEFORE INSERT ON invite_logs FOR EACH ROW
+                WHEN (NEW.action = 'TASK_PAUSED') EXECUTE FUNCTION hold_pause()
+                """)
+            let (isHeld, letGo) = (Flag(), Flag())
+            func waiters(_ events: String) async throws -> Int {
+                try await database.run(
+                    """
+                    SELECT COUNT(*) AS count FROM pg_stat_activity WHERE datname = current_database()
+                        AND wait_event_type = 'Lock' AND wait_event ~ \(events)
+                    """
+                ).first?.int("count") ?? 0
+            }
+            func until(_ isSo: () async throws -> Bool) async throws {
+                while try await !isSo() { try await SystemTime().sleep(for: .milliseconds(5)) }
+            }
+            let isBegun = Flag()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    try await database.transaction { transaction in
+                        try transaction.run("SELECT pg_advisory_xact_lock(42)")
+                        isHeld.raise()
+                        while !letGo.isRaised { try transaction.run("SELECT pg_sleep(0.005)") }
+                    }
+                }
+                try await until { isHeld.isRaised }
+                group.addTask { _ = try await store.apply(.pause, to: read.id, of: 1, at: noon) }
+                try await until { try await waiters("advisory") == 1 }
+                group.addTask {
+                    let permission = try await store.begin(
+                        attempt(person, read), of: read, by: "worker", at: noon)
+                    isBegun.raise()
+                    #expect(permission == .stopped)
+                }
+                try await until {
+                    let isWaiting = try await waiters("transactionid|tuple") > 0
+                    return isWaiting || isBegun.isRaised
+                }
+                #expect(!isBegun.isRaised, "it did not wait for the pause")
+                letGo.raise()
+                try await group.waitForAll()
+            }
+            #expect(try await store.inFlight(read.id, at: noon) == 0)
+        }
+    }
+
     @Test(arguments: Engine.available)
     func `writes an end down once, however often it is told`(engine: Engine) async throws {
         try await engine.open { store in
