@@ -84,6 +84,16 @@ final class Introductions: Sendable {
         case let found?: return found
         case nil: break
         }
+        let progress = try await start(in: place, &turn, client, chat)
+        note(progress, in: place)
+        return progress
+    }
+
+    /// Where to read: nowhere, where nobody has written below a channel's posts.
+    private func start(
+        in place: Place, _ turn: inout Turn, _ client: TelegramClient,
+        _ chat: (String) async throws -> ChatID
+    ) async throws -> Progress {
         try take(&turn)
         let found = try await client.community(chat(place.community))
         var group = found.upgradedTo ?? found.chat
@@ -97,9 +107,7 @@ final class Introductions: Sendable {
             try take(&turn)
             group = try await client.thread(of: post.id, in: group).chat
         }
-        let progress = Progress.members(of: group, from: 0)
-        note(progress, in: place)
-        return progress
+        return .members(of: group, from: 0)
     }
 
     /// Reads one page more.

@@ -235,6 +235,8 @@ struct TargetChangeForm: JSONDecodable {
     private let json: [JSONMember]
 
     init(from fields: inout Fields) {
+        // For its mistakes: what is no community would otherwise be taken for none.
+        if fields.has("seen_in") { _ = TargetForm.seenIn(&fields) }
         json = [
             "username", "phone_number", "user_id_platform", "email", "full_name", "consent_basis", "seen_in",
         ]

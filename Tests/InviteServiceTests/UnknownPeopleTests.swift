@@ -182,9 +182,9 @@ struct `People known by an id alone` {
             let failed =
                 try await town.get("/api/v1/tasks/\(task)/targets?status=FAILED")["items"].arrayValue ?? []
             for item in failed {
-                let changed = try await town.put(
-                    "/api/v1/tasks/\(task)/targets/\(item["id"]?.intValue ?? 0)", ["seen_in": "@Sandbox_Talk"]
-                )
+                let path = "/api/v1/tasks/\(task)/targets/\(item["id"]?.intValue ?? 0)"
+                #expect(try await town.put(path, ["seen_in": "nowhere at all"]).status == 422)
+                let changed = try await town.put(path, ["seen_in": "@Sandbox_Talk"])
                 #expect(changed["seen_in"] == "sandbox_talk", "\(changed.json)")
             }
             #expect(try await town.post("/api/v1/tasks/\(task)/retry-failed").status == 200)
